@@ -1,0 +1,23 @@
+"""What the world knows of a dataset, and how a folder becomes cases."""
+
+from segue.catalogue.card import Card, Channel, card_names, load_card
+from segue.catalogue.dataset import Case, Dataset
+from segue.catalogue.layouts import index
+from segue.catalogue.locate import RECEIPT, not_there, open_dataset, resolve
+from segue.catalogue.splits import Split, split_cases
+
+__all__ = [
+    "RECEIPT",
+    "Card",
+    "Case",
+    "Channel",
+    "Dataset",
+    "Split",
+    "card_names",
+    "index",
+    "load_card",
+    "not_there",
+    "open_dataset",
+    "resolve",
+    "split_cases",
+]

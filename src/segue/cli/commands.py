@@ -1,0 +1,302 @@
+"""The commands. Everything heavy is imported inside them, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import segue
+from segue.core.console import result, say
+
+app = typer.Typer(
+    name="segue",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From the name of a medical-imaging dataset to a trained, evaluated, inspectable model.\n\n"
+    "Start with: segue demo",
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Where datasets lie.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes over cases (default: one per core).")]
+Dataset = Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an experiment (.yaml).")]
+Minutes = Annotated[float | None, typer.Option(help="Budget: minutes of training.")]
+Hours = Annotated[float | None, typer.Option(help="Budget: hours of training.")]
+Epochs = Annotated[int | None, typer.Option(help="Budget: passes over the training cases.")]
+Steps = Annotated[int | None, typer.Option(help="Budget: training steps.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, for example train.learning_rate=1e-3.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad cases out instead of stopping.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        result(f"segue {segue.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    # A batch system that takes its node back sends SIGTERM: the same as Ctrl-C, everything is saved.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@app.command()
+def demo(
+    data: Data = Path("data"),
+    runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
+) -> None:
+    """Generate synthetic PET/CT, train on it, and write a report: the whole road in minutes.
+
+    Example: segue demo
+    """
+    from segue.workflow import demo as run_demo
+
+    _summarise(*run_demo(data, runs, minutes))
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="A dataset's name, or a card (.yaml).")],
+    source: Annotated[Path | None, typer.Option("--from", help="What you downloaded: a folder or a .tar.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where datasets lie.")] = Path("data"),
+    number: Annotated[int, typer.Option("-n", min=1, help="Synthetic data: how many patients.")] = 10,
+    size: Annotated[str, typer.Option(help="Synthetic data: full or small.")] = "full",
+    negatives: Annotated[float, typer.Option(min=0, max=1, help="Synthetic data: part without lesions.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Synthetic data: another seed, other patients.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Bring a dataset to DATA/NAME: import what you downloaded, or generate it.
+
+    Example: segue get msd/hippocampus --from ~/Downloads/Task04_Hippocampus.tar
+    """
+    from segue.acquire import GetOptions
+    from segue.acquire import get as run_get
+    from segue.catalogue import resolve
+    from segue.core.errors import UsageError
+    from segue.synth import PetCtSettings
+
+    if size not in ("full", "small"):
+        raise UsageError("there are two sizes, full and small", where=f"--size {size}")
+    card, root = resolve(name, output)
+    if card.access.kind == "own" and source is not None:
+        root = output / card.name
+    synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
+    dataset = run_get(card, root, GetOptions(source, number, synthetic, workers))
+    labelled = len(dataset.labelled)
+    result(f"{card.name}: {labelled} annotated cases, {len(dataset.cases) - labelled} without label, in {root}")
+    if card.expect.train and labelled != card.expect.train:
+        result(f"the full dataset has {card.expect.train} annotated cases")
+    result(f"next: segue train {name} --data {output} --minutes 20")
+
+
+@app.command()
+def check(
+    what: Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an image.")],
+    data: Data = Path("data"),
+    workers: Workers = None,
+) -> None:
+    """Look for what is wrong with images and labels before training. Exit code 3 if there are errors.
+
+    Example: segue check msd/hippocampus
+    """
+    from segue.images import is_image
+    from segue.workflow import check as run_check
+    from segue.workflow import describe_image
+
+    checked = run_check(what, data, workers)
+    if Path(what).is_file() and is_image(Path(what)) and not checked.errors:
+        for name, value in describe_image(Path(what)):
+            result(f"{name:<12} {value}")
+    order = {"error": 0, "warning": 1, "note": 2}
+    for finding in sorted(checked.findings, key=lambda f: (order[f.severity], f.case)):
+        result(f"{finding.severity}: {finding}")
+    counts = [sum(f.severity == severity for f in checked.findings) for severity in order]
+    result(f"{checked.looked_at} looked at: {counts[0]} errors, {counts[1]} warnings, {counts[2]} notes")
+    if checked.errors:
+        raise typer.Exit(3)
+
+
+@app.command()
+def plan(
+    dataset: Dataset,
+    data: Data = Path("data"),
+    device: Device = "auto",
+    assignments: Set = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Show every choice that training would make, with its reason.
+
+    Example: segue plan msd/hippocampus
+    """
+    from segue.workflow import brought, describe_plan, load_experiment, make_plan
+
+    options: dict[str, Any] = {"data": str(data), "device": device, "skip_bad": skip_bad}
+    experiment = load_experiment(dataset, options, assignments or [])
+    result(describe_plan(make_plan(experiment, brought(experiment)).plan))
+
+
+@app.command()
+def prepare(
+    dataset: Dataset,
+    data: Data = Path("data"),
+    assignments: Set = None,
+    skip_bad: SkipBad = False,
+    workers: Workers = None,
+) -> None:
+    """Bring every case into the form that the network reads; train does this by itself.
+
+    Example: segue prepare msd/hippocampus
+    """
+    from segue.workflow import brought, load_experiment, make_plan, prepare_all
+
+    options: dict[str, Any] = {"data": str(data), "skip_bad": skip_bad, **({"workers": workers} if workers else {})}
+    experiment = load_experiment(dataset, options, assignments or [])
+    planned = make_plan(experiment, brought(experiment))
+    ready = prepare_all(planned.dataset, planned.sound, planned.plan, experiment.cache_folder, workers)
+    result(f"{len(ready)} cases prepared in {experiment.cache_folder}")
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    data: Annotated[Path | None, typer.Option("--data", help="Where datasets lie (default: data).")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder (default: runs/NAME).")] = None,
+    minutes: Minutes = None,
+    hours: Hours = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Which fold validates (default: 0).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another training (default: 0).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    assignments: Set = None,
+    skip_bad: SkipBad = False,
+    workers: Workers = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and stop.")] = False,
+) -> None:
+    """Train a model and measure it: check, plan, prepare, train, predict, evaluate, report.
+
+    Stopped by Ctrl-C or by a power cut, the same command goes on where it was.
+
+    Example: segue train msd/hippocampus --minutes 20 -o runs/hippo
+    """
+    from segue.workflow import budget_options, dry_run, load_experiment
+    from segue.workflow import train as run_train
+
+    given = {"data": data, "output": output, "fold": fold, "seed": seed, "device": device, "workers": workers}
+    options: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value is not None
+    }
+    if skip_bad:
+        options["skip_bad"] = True
+    options.update(budget_options(minutes, hours, epochs, steps))
+    experiment = load_experiment(dataset, options, assignments or [])
+    if dry:
+        dry_run(experiment)
+    else:
+        _summarise(*run_train(experiment))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="The run folder of a training.")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or a dataset's name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the masks go.")],
+    data: Data = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Segment new images; each mask has its image's own geometry. Exit code 3 if a case failed.
+
+    Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
+    """
+    from segue.workflow import predict as run_predict
+
+    predictions = run_predict(run, inputs, output, device, data)
+    failed = [prediction for prediction in predictions if prediction.error is not None]
+    result(f"{len(predictions) - len(failed)} masks in {output}")
+    if failed:
+        result(f"{len(failed)} failed: {', '.join(prediction.case.id for prediction in failed)}")
+        raise typer.Exit(3)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="A run folder: measures it again and renews its report.")] = None,
+    pred: Annotated[Path | None, typer.Option(help="A folder of predicted masks.")] = None,
+    truth: Annotated[str | None, typer.Option(help="A folder of true masks, or a dataset.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Names of labels: 1=liver,2=tumour")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="metrics.json (default: beside the masks).")] = None,
+    data: Data = Path("data"),
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Measure a run, or a folder of masks against the truth. Exit code 3 if a case failed.
+
+    Example: segue evaluate --pred out --truth labelsTs
+    """
+    from segue.core.errors import UsageError
+    from segue.evaluate import metrics_table
+    from segue.train import Run
+    from segue.workflow import evaluate_folders, evaluate_run
+
+    if run is not None and pred is None and truth is None:
+        evaluations = evaluate_run(Run(run), device, workers=workers)
+    elif run is None and pred is not None and truth is not None:
+        evaluations = [evaluate_folders(pred, truth, _label_names(labels), data, output, workers)]
+    else:
+        raise UsageError("give a run folder, or both --pred and --truth", remedy="see segue evaluate --help")
+    for evaluation in evaluations:
+        result(metrics_table(evaluation))
+    errors = [error for evaluation in evaluations for error in evaluation.errors]
+    for error in errors:
+        say(f"error: {error}")
+    if errors:
+        result(f"{len(errors)} failed: {', '.join(sorted({str(error.where).split(':')[0] for error in errors}))}")
+        raise typer.Exit(3)
+
+
+@app.command()
+def view(run: Annotated[Path, typer.Argument(help="The run folder of a training.")]) -> None:
+    """Open the report of a run in the browser.
+
+    Example: segue view runs/hippo
+    """
+    from segue.workflow.reporting import open_report
+
+    result(str(open_report(run)))
+
+
+def _label_names(text: str | None) -> dict[int, str] | None:
+    from segue.core.errors import UsageError
+
+    if text is None:
+        return None
+    names = {}
+    for part in text.split(","):
+        number, separator, name = part.partition("=")
+        if not number.strip().isdigit() or (separator and not name.strip()):
+            raise UsageError("labels are numbers, with a name if you like", where=f"--labels {text}", remedy="1=liver,2=tumour")
+        names[int(number)] = name.strip() or number.strip()
+    return names
+
+
+def _summarise(run: Any, evaluations: list[Any]) -> None:
+    from segue.evaluate import metrics_table
+
+    for evaluation in evaluations:
+        result(f"{'validation' if evaluation.part == 'val' else 'test'} cases")
+        result(metrics_table(evaluation))
+    result(f"report: {run.report}")
+    failed = [error for evaluation in evaluations for error in evaluation.errors]
+    if failed:
+        for error in failed:
+            say(f"error: {error}")
+        raise typer.Exit(3)

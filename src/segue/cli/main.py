@@ -1,0 +1,56 @@
+"""Entry points, and how errors leave the program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from segue.core.errors import SegueError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``segue ...``: runs one command and leaves with its exit code (0; 2 usage, 3 data, 4 environment, 1 a bug)."""
+    from segue.cli.commands import app
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    traceback = "--traceback" in words
+    sys.exit(_guarded(lambda: app([word for word in words if word != "--traceback"], prog_name="segue"), traceback))
+
+
+def run_script(function: Callable[..., None]) -> None:
+    """A script as a door onto a function: its parameters become options, errors leave as in :func:`main`."""
+    import typer
+
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    app.command()(function)
+    traceback = "--traceback" in sys.argv
+    sys.exit(_guarded(lambda: app([word for word in sys.argv[1:] if word != "--traceback"]), traceback))
+
+
+def _guarded(call: Callable[[], object], traceback: bool) -> int:
+    try:
+        call()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
+    except SegueError as error:
+        if traceback:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone (segue ... | head)
+        return 0
+    except Exception as error:
+        if traceback:
+            raise
+        sys.stderr.write(
+            f"error: this is a bug in segue: {type(error).__name__}: {error}\n"
+            "  -> run the command again with --traceback and report what it prints\n"
+        )
+        return 1
+    return 0

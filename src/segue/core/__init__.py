@@ -1,0 +1,1 @@
+"""Errors, typed settings, console, atomic files, executors, seeds: nothing about images."""

@@ -1,0 +1,119 @@
+"""Nothing half-written: temporary name beside the target, flush, rename. And content keys."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from segue.core.errors import EnvironmentFault
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``target`` that becomes ``target`` when the block ends well.
+
+    The temporary name keeps the target's suffixes (writers look at them) and is removed if the block fails.
+
+    Raises:
+        EnvironmentFault: the disk is full, or the folder may not be written.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{secrets.token_hex(4)}.part.{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise storage_fault(error, target) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def storage_fault(error: OSError, target: Path | str) -> OSError | EnvironmentFault:
+    """The readable form of a full or forbidden disk; any other error comes back as it is."""
+    if error.errno in _DISK_FULL:
+        return EnvironmentFault(
+            "the disk is full; what was complete before is kept",
+            where=target,
+            value=free_space(Path(target)),
+            remedy="free some space or choose another folder, then run the same command again: it continues",
+        )
+    if error.errno in _NOT_ALLOWED:
+        return EnvironmentFault(
+            "this place may not be written",
+            where=target,
+            value=error.strerror,
+            remedy="choose a folder you may write to, or change its permissions",
+        )
+    return error
+
+
+def free_space(path: Path) -> str:
+    """``"1.2 GB free"`` for the file system that holds ``path`` (or its nearest existing parent)."""
+    for folder in [path, *path.parents]:
+        if folder.exists():
+            stat = os.statvfs(folder)
+            return f"{stat.f_bavail * stat.f_frsize / 1e9:.1f} GB free"
+    return "free space unknown"
+
+
+def write_text(target: Path | str, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path | str, value: Any) -> None:
+    """Write strict JSON (no NaN: a missing number is null), whole or not at all."""
+    write_text(target, json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n")
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON types from paths, tuples, numpy numbers and pydantic models; NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "model_dump"):
+        return jsonable(value.model_dump(mode="json"))
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def content_key(*parts: Any) -> str:
+    """A short name made of the parts' content: 20 hex digits of SHA-256 over their canonical JSON."""
+    text = json.dumps(jsonable(list(parts)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def human_bytes(number: float) -> str:
+    """``1.2 GB``: decimal units, as disks and downloads are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit in ("B", "kB") else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

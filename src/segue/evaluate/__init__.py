@@ -1,0 +1,17 @@
+"""Metrics over cases, and their aggregation."""
+
+from segue.evaluate.pairs import Pair, pair_folders, read_label_names
+from segue.evaluate.report import metrics_table, write_metrics
+from segue.evaluate.scores import CaseScores, Evaluation, aggregate, score_pair
+
+__all__ = [
+    "CaseScores",
+    "Evaluation",
+    "Pair",
+    "aggregate",
+    "metrics_table",
+    "pair_folders",
+    "read_label_names",
+    "score_pair",
+    "write_metrics",
+]

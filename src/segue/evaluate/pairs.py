@@ -1,0 +1,84 @@
+"""Which prediction belongs to which truth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from segue.catalogue import open_dataset
+from segue.core.errors import DataError, UsageError
+from segue.images import image_stem, is_image
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Prediction and truth of one case. ``labels`` and ``ignore_label`` are what is measured and left out."""
+
+    case: str
+    patient: str
+    prediction: Path
+    truth: Path
+    labels: dict[int, str]
+    ignore_label: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.case
+
+
+def pair_folders(
+    predictions: Path, truth: str, labels: dict[int, str] | None, data: Path
+) -> tuple[list[Pair], list[DataError], dict[int, str] | None]:
+    """Match a folder of predictions with a folder of masks (by file name) or with a dataset (by case id).
+
+    Returns the pairs, an error per missing counterpart, and the label names if any source knows them.
+
+    Raises:
+        UsageError: one of the two is not there. DataError: no prediction found, or nothing matches.
+    """
+    if not predictions.is_dir():
+        raise UsageError("no such folder", where=f"--pred {predictions}", remedy="check the path")
+    found = {image_stem(path): path for path in sorted(predictions.iterdir()) if is_image(path)}
+    if not found:
+        raise DataError("no prediction (.nii.gz) found", where=predictions, remedy="run segue predict first")
+    names = labels or read_label_names(predictions)
+    patients: dict[str, str] = {}
+    ignore_label = None
+    folder = Path(truth)
+    masks = {image_stem(p): p for p in sorted(folder.iterdir()) if is_image(p)} if folder.is_dir() else {}
+    if not masks:
+        dataset = open_dataset(truth, data)
+        masks = {case.id: case.label for case in dataset.cases if case.label is not None}
+        patients = {case.id: case.patient for case in dataset.cases}
+        names = names or dataset.card.labels
+        ignore_label = dataset.card.ignore_label
+    pairs = [
+        Pair(name, patients.get(name, name), found[name], masks[name], names or {}, ignore_label)
+        for name in sorted(found.keys() & masks.keys())
+    ]
+    if not pairs:
+        raise DataError(
+            "no prediction has a truth of the same name",
+            where=predictions,
+            value=f"{next(iter(found))} ... against {next(iter(masks), 'nothing')} ...",
+            remedy="give the folder of the masks of these very cases",
+        )
+    missing = [
+        DataError("no truth for this prediction", where=name, remedy=f"add {name}.nii.gz to {truth}")
+        for name in sorted(found.keys() - masks.keys())
+    ]
+    missing += [
+        DataError("no prediction for this truth", where=name, remedy="predict this case too")
+        for name in sorted(masks.keys() - found.keys())
+    ]
+    return pairs, missing, names
+
+
+def read_label_names(folder: Path) -> dict[int, str] | None:
+    """Label names from the receipt that ``segue predict`` leaves beside its masks."""
+    try:
+        content = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+        return {int(number): str(name) for number, name in content["labels"].items()}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None

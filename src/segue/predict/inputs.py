@@ -1,0 +1,91 @@
+"""What a person names on the command line, as cases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from segue.catalogue import Card, Case, card_names, index, open_dataset
+from segue.core.errors import DataError, UsageError
+from segue.images import image_stem, is_image
+
+_CHANNEL_SUFFIX = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list[Case]:
+    """The cases that files, folders and dataset names stand for, sorted by id.
+
+    A folder may hold one image per case, one file per channel named ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``
+    (nnU-Net's way), a PET/CT study or patient, or a whole dataset in the layout of ``card``.
+
+    Raises:
+        UsageError: nothing of this name. DataError: a folder without images, or two cases of one name.
+    """
+    cases: list[Case] = []
+    for name in inputs:
+        path = Path(name)
+        if path.is_file():
+            cases += _files([path], card)
+        elif path.is_dir():
+            cases += _folder(path, card)
+        elif name in card_names():
+            cases += open_dataset(name, data).cases
+        else:
+            raise UsageError("no such file, folder or dataset", where=name, remedy="check the path")
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if case.id in seen:
+            raise DataError(
+                "two inputs have the same name; their results would overwrite each other",
+                where=case.id,
+                value=f"{seen[case.id].images[0]} and {case.images[0]}",
+                remedy="predict them into different folders",
+            )
+        seen[case.id] = case
+    return sorted(cases, key=lambda case: case.id)
+
+
+def _folder(folder: Path, card: Card) -> list[Case]:
+    images = sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
+    if card.layout.kind == "petct":
+        study = (folder / "CTres.nii.gz", folder / "SUV.nii.gz")
+        if study[1].exists():
+            name = folder.resolve()
+            return [Case(f"{name.parent.name}_{name.name}", name.parent.name, study)]
+        studies = sorted(folder.glob("*/SUV.nii.gz"))
+        if studies and not images:
+            patient = folder.resolve().name
+            return [
+                Case(f"{patient}_{suv.parent.name}", patient, (suv.parent / "CTres.nii.gz", suv)) for suv in studies
+            ]
+    if images:
+        return _files(images, card)
+    cases = index(folder, card) if _could_be_dataset(folder, card) else []
+    if not cases:
+        found = sorted(path.name for path in folder.iterdir())
+        raise DataError(
+            "no image found here",
+            where=folder,
+            value=f"it holds {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}" if found else "it is empty",
+            remedy="give .nii.gz or .nii files, or a folder that holds them",
+        )
+    return cases
+
+
+def _could_be_dataset(folder: Path, card: Card) -> bool:
+    return card.layout.kind != "decathlon" or (folder / "dataset.json").exists()
+
+
+def _files(paths: Sequence[Path], card: Card) -> list[Case]:
+    grouped: dict[str, dict[int, Path]] = {}
+    single: list[Case] = []
+    for path in paths:
+        stem = image_stem(path)
+        match = _CHANNEL_SUFFIX.match(stem)
+        if match and (len(card.channels) > 1 or match["channel"] == "0000"):
+            grouped.setdefault(match["case"], {})[int(match["channel"])] = path
+        else:
+            single.append(Case(stem, stem, (path,)))
+    several = [Case(name, name, tuple(files[n] for n in sorted(files))) for name, files in grouped.items()]
+    return single + several

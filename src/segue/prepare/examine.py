@@ -1,0 +1,255 @@
+"""Looking at one case once: what is wrong with it (findings) and what was measured (for the fingerprint)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from segue.catalogue import Card, Case
+from segue.core.errors import DataError
+from segue.core.files import content_key, file_digest, write_text
+from segue.core.seeds import generator
+from segue.images import read, read_labels
+from segue.volume import Volume
+
+_VERSION = 1
+_SAMPLED_VOXELS = 10_000
+
+Severity = Literal["error", "warning", "note"]
+
+
+class Finding(BaseModel):
+    """One result of quality control. An error keeps the case out of training; a warning does not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    case: str
+    severity: Severity
+    what: str
+    value: str | None = None
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.case}: {self.what}" + (f" ({self.value})" if self.value else "")
+        return text + (f"\n  -> {self.remedy}" if self.remedy else "")
+
+
+class ChannelStatistics(BaseModel):
+    """Of one channel: range, and a sample of the values inside the foreground (else inside the whole image)."""
+
+    low: float
+    high: float
+    sample: list[float]
+
+
+class Examination(BaseModel):
+    """Everything measured on one case, in canonical (RAS) axis order."""
+
+    case: str
+    patient: str
+    findings: list[Finding]
+    shape: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    axis_codes: str | None = None
+    channels: list[ChannelStatistics] = []
+    label_voxels: dict[int, int] = {}
+    digest: str = ""
+
+    @property
+    def sound(self) -> bool:
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class ExamineTask:
+    """What a worker needs to examine one case."""
+
+    case: Case
+    card: Card
+    cache: Path | None = None
+
+    @property
+    def id(self) -> str:
+        return self.case.id
+
+
+def case_digest(case: Case) -> str:
+    """Of the bytes of all files of a case: the same content gives the same digest wherever it lies.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    paths = [*case.images, *([case.label] if case.label else [])]
+    try:
+        return content_key(*[file_digest(path) for path in paths], case.label is not None)
+    except OSError as error:
+        raise DataError(
+            "this file cannot be read",
+            where=f"{case.id}: {error.filename}",
+            value=error.strerror,
+            remedy="restore the file or leave the case out",
+        ) from error
+
+
+def examine(task: ExamineTask) -> Examination:
+    """Read a case whole and say what is wrong with it; an unreadable case is a finding, not an exception.
+
+    The result is kept under ``task.cache`` by the content of the files and by what the card declares.
+    """
+    case, card = task.case, task.card
+    try:
+        digest = case_digest(case)
+    except DataError as error:
+        return _failed(case, error)
+    kept: Path | None = None
+    if task.cache is not None:
+        declared = [case.id, case.patient, digest, card.channels, card.labels, card.ignore_label, _VERSION]
+        kept = task.cache / "examined" / f"{content_key(*declared)}.json"
+        if kept.exists():
+            return Examination.model_validate_json(kept.read_text(encoding="utf-8"))
+    try:
+        examination = _examined(case, card, digest)
+    except DataError as error:
+        return _failed(case, error)
+    if kept is not None:
+        write_text(kept, examination.model_dump_json())
+    return examination
+
+
+def _failed(case: Case, error: DataError) -> Examination:
+    value = ", ".join(part for part in (error.where, error.value) if part and part != case.id)
+    finding = Finding(case=case.id, severity="error", what=error.what, value=value, remedy=error.remedy)
+    return Examination(case=case.id, patient=case.patient, findings=[finding])
+
+
+def read_channels(case: Case, card: Card) -> Volume:
+    """All channels of a case as one volume on one grid, in the images' own orientation.
+
+    Raises:
+        DataError: unreadable, another number of channels than the card's, or channels on different grids.
+    """
+    volumes = [read(path) for path in case.images]
+    found = sum(len(volume.array) for volume in volumes)
+    if found != len(card.channels):
+        raise DataError(
+            "the image has another number of channels than the card",
+            where=case.id,
+            value=f"{found}, expected {len(card.channels)} ({', '.join(c.name for c in card.channels)})",
+            remedy="mend 'channels' in the card, or give the image with all its channels",
+        )
+    first = volumes[0]
+    for path, volume in zip(case.images[1:], volumes[1:], strict=True):
+        difference = first.geometry.difference(volume.geometry)
+        if difference:
+            raise DataError(
+                "the channels lie on different grids",
+                where=f"{case.id}: {path.name}",
+                value=difference,
+                remedy=f"resample it to the grid of {case.images[0].name}",
+            )
+    if len(volumes) == 1:
+        return first
+    return Volume(np.concatenate([volume.array for volume in volumes]), first.geometry)
+
+
+def _examined(case: Case, card: Card, digest: str) -> Examination:
+    findings: list[Finding] = []
+
+    def found(severity: Severity, what: str, value: object = None, remedy: str | None = None) -> None:
+        text = None if value is None else str(value)
+        findings.append(Finding(case=case.id, severity=severity, what=what, value=text, remedy=remedy))
+
+    image = read_channels(case, card)
+    for channel, array in zip(card.channels, image.array, strict=True):
+        _look_at_values(channel.name, array, found)
+    if image.geometry.is_sheared:
+        found(
+            "warning",
+            "the voxel axes are not at right angles",
+            f"{image.geometry.shear_degrees:.1f} degrees of shear",
+            "distances and volumes are right, shapes are trained as stored; resample to an orthogonal grid if "
+            "that matters",
+        )
+    labels = None
+    voxels: dict[int, int] = {}
+    if case.label is not None:
+        labels, voxels = _look_at_labels(case, card, image, found)
+    canonical = image.oriented("RAS")
+    foreground = labels.oriented("RAS").array[0] > 0 if labels is not None else None
+    if foreground is not None and card.ignore_label is not None and labels is not None:
+        foreground &= labels.oriented("RAS").array[0] != card.ignore_label
+    return Examination(
+        case=case.id,
+        patient=case.patient,
+        findings=findings,
+        shape=canonical.geometry.shape,
+        spacing_mm=canonical.geometry.spacing_mm,
+        axis_codes=image.geometry.axis_codes,
+        channels=[_statistics(array, foreground, case.id) for array in canonical.array],
+        label_voxels=voxels,
+        digest=digest,
+    )
+
+
+def _look_at_values(name: str, array: np.ndarray, found: Any) -> None:
+    if array.dtype.kind == "f":
+        wrong = int(array.size - np.isfinite(array).sum())
+        if wrong:
+            found(
+                "error",
+                f"channel {name} holds NaN or infinite values",
+                f"{wrong} of {array.size} voxels",
+                "mend or mask these voxels, or leave the case out",
+            )
+            return
+    if array.min() == array.max():
+        found("error", f"channel {name} is constant", f"every voxel is {array.flat[0]:.6g}", "leave the case out")
+
+
+def _look_at_labels(
+    case: Case, card: Card, image: Volume, found: Any
+) -> tuple[Volume | None, dict[int, int]]:
+    assert case.label is not None, "called for annotated cases"
+    labels = read_labels(case.label)
+    difference = image.geometry.difference(labels.geometry)
+    if difference:
+        found(
+            "error",
+            "image and label lie on different grids",
+            difference,
+            "find the label that was drawn on this image, or resample it to the image's grid",
+        )
+        return None, {}
+    numbers, counts = np.unique(labels.array, return_counts=True)
+    present = {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+    allowed = {0, *card.labels} | ({card.ignore_label} if card.ignore_label is not None else set())
+    unknown = {number: count for number, count in present.items() if number not in allowed}
+    if unknown:
+        found(
+            "error",
+            "the label holds values that the card does not name",
+            ", ".join(f"{number} in {count} voxels" for number, count in list(unknown.items())[:5]),
+            f"the card names {', '.join(f'{n} ({name})' for n, name in card.labels.items())}: "
+            "add the value to 'labels' in the card, or mend the mask",
+        )
+    voxels = {number: present.get(number, 0) for number in card.labels}
+    if not any(voxels.values()):
+        found("note", "nothing is labelled in this case", "0 foreground voxels")
+    return labels, voxels
+
+
+def _statistics(array: np.ndarray, foreground: np.ndarray | None, case: str) -> ChannelStatistics:
+    values = array[foreground] if foreground is not None and foreground.any() else array.ravel()
+    if values.size > _SAMPLED_VOXELS:
+        values = values[generator(0, "sample", case).integers(0, values.size, _SAMPLED_VOXELS)]
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    sample = values.astype(np.float64)
+    return ChannelStatistics(
+        low=float(finite.min()) if finite.size else 0.0,
+        high=float(finite.max()) if finite.size else 0.0,
+        sample=sample[np.isfinite(sample)].tolist(),
+    )

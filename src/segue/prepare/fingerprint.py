@@ -1,0 +1,81 @@
+"""What was measured over a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from segue.catalogue import Card, Channel
+from segue.core.errors import DataError
+from segue.prepare.examine import Examination
+
+
+class Intensities(BaseModel):
+    """Foreground intensities of one channel over all cases."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: float
+    std: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class Fingerprint(BaseModel):
+    """The facts that a plan is made from. Shapes and spacings are in canonical (RAS) axis order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    dimension: int
+    channels: list[Channel]
+    labels: dict[int, str]
+    ignore_label: int | None
+    mirror_axes: list[int]
+    cases: int
+    patients: int
+    shapes: list[tuple[int, int, int]]
+    spacings_mm: list[tuple[float, float, float]]
+    intensities: list[Intensities]
+    foreground_part: float
+    empty_cases: int
+
+
+def fingerprint(card: Card, examinations: Sequence[Examination]) -> Fingerprint:
+    """Gather what was measured on the sound, annotated cases.
+
+    Raises:
+        DataError: there is none.
+    """
+    sound = [e for e in examinations if e.sound and e.shape and e.spacing_mm]
+    if not sound:
+        raise DataError("no sound annotated case is left to plan from", where=card.name, remedy="run segue check")
+    names = {"left-right": 0, "front-back": 1, "head-foot": 2}
+    voxels = sum(float(np.prod(e.shape or ())) for e in sound)
+    return Fingerprint(
+        dataset=card.name,
+        dimension=card.dimension,
+        channels=card.channels,
+        labels=card.labels,
+        ignore_label=card.ignore_label,
+        mirror_axes=sorted(names[axis] for axis in card.mirror_axes),
+        cases=len(sound),
+        patients=len({e.patient for e in sound}),
+        shapes=[e.shape for e in sound if e.shape],
+        spacings_mm=[e.spacing_mm for e in sound if e.spacing_mm],
+        intensities=[_intensities(sound, number) for number in range(len(card.channels))],
+        foreground_part=sum(sum(e.label_voxels.values()) for e in sound) / voxels,
+        empty_cases=sum(not any(e.label_voxels.values()) for e in sound),
+    )
+
+
+def _intensities(examinations: Sequence[Examination], channel: int) -> Intensities:
+    # Cases without foreground sampled their whole image; they would drag the statistics to the background.
+    with_foreground = [e for e in examinations if any(e.label_voxels.values())] or list(examinations)
+    values = np.concatenate([np.array(e.channels[channel].sample) for e in with_foreground])
+    low, high = np.percentile(values, [0.5, 99.5])
+    return Intensities(
+        mean=float(values.mean()), std=float(values.std()), percentile_00_5=float(low), percentile_99_5=float(high)
+    )

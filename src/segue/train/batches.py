@@ -1,0 +1,116 @@
+"""Batches: which cases, which patches. Every step's batch follows from the seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from segue.core.seeds import generator
+from segue.prepare import Plan, PreparedCase
+
+# Up to this much, the prepared cases are copied into memory once; beyond, patches come from the memory maps.
+_IN_MEMORY_BYTES = 2_000_000_000
+
+
+def padding_values(plan: Plan) -> np.ndarray:
+    """What stands outside an image, per channel, after normalisation: air, no uptake, or the image's mean."""
+    values = {"hu": lambda n: (n.low - n.mean) / n.std, "suv": lambda n: -1.0, "image": lambda n: 0.0}
+    return np.array([values[rule.kind](rule) for rule in plan.normalisation], dtype=np.float32)
+
+
+class Batches:
+    """Draws training batches from prepared cases.
+
+    Cases come in shuffled passes, so each is seen equally often. ``plan.foreground_share`` of the patches are
+    centred on a voxel of a random label of the case. The next batch is read while the device works.
+    """
+
+    def __init__(self, cases: Sequence[PreparedCase], plan: Plan, seed: int) -> None:
+        self.cases, self.plan, self.seed = list(cases), plan, seed
+        self._padding = padding_values(plan)
+        self._images = [case.image for case in self.cases]
+        self._labels = [case.labels for case in self.cases]
+        if sum(a.nbytes for a in [*self._images, *self._labels]) <= _IN_MEMORY_BYTES:
+            self._images = [np.array(image) for image in self._images]
+            self._labels = [np.array(labels) for labels in self._labels]
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the training cases."""
+        return -(-len(self.cases) // self.plan.batch)
+
+    def names(self, step: int) -> list[str]:
+        """The cases in the batch of a step."""
+        return [self.cases[number].case.id for number in self._members(step)]
+
+    def __call__(self, step: int) -> tuple[Float32[Tensor, "b c *patch"], Int64[Tensor, "b *patch"]]:
+        """The batch of one step, on the CPU: images and label numbers."""
+        if self._next is not None and self._next[0] == step:
+            batch = self._next[1].result()
+        else:
+            batch = self._draw(step)
+        self._next = (step + 1, self._pool.submit(self._draw, step + 1))
+        return batch
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _members(self, step: int) -> list[int]:
+        batch, total = self.plan.batch, len(self.cases)
+        members = []
+        for position in range(step * batch, (step + 1) * batch):
+            order = generator(self.seed, "pass", position // total).permutation(total)
+            members.append(int(order[position % total]))
+        return members
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
+        random = generator(self.seed, "batch", step)
+        members = self._members(step)
+        patch = self.plan.patch
+        images = np.empty((len(members), len(self._padding), *patch), dtype=np.float32)
+        labels = np.zeros((len(members), *patch), dtype=np.int64)
+        for row, number in enumerate(members):
+            start = self._start(number, random)
+            self._cut(images[row], labels[row], number, start)
+        return torch.from_numpy(images), torch.from_numpy(labels)
+
+    def _start(self, number: int, random: np.random.Generator) -> list[int]:
+        """First voxel of the patch; negative where the image is smaller than the patch and is padded."""
+        shape, patch = self._labels[number].shape, self.plan.patch
+        wants_foreground = random.random() < self.plan.foreground_share
+        centre: np.ndarray | None = None
+        if wants_foreground:
+            foreground = self.cases[number].foreground
+            present = [
+                label for label, voxels in foreground.items() if len(voxels) and label != self.plan.ignore_label
+            ]
+            if present:
+                voxels = foreground[present[int(random.integers(len(present)))]]
+                centre = np.array(np.unravel_index(int(voxels[int(random.integers(len(voxels)))]), shape))
+        start = []
+        for axis in range(3):
+            room = shape[axis] - patch[axis]
+            if room <= 0:
+                start.append(-(-room // 2))
+            elif centre is not None:
+                start.append(int(np.clip(centre[axis] - patch[axis] // 2, 0, room)))
+            else:
+                start.append(int(random.integers(room + 1)))
+        return start
+
+    def _cut(self, image: np.ndarray, labels: np.ndarray, number: int, start: list[int]) -> None:
+        shape = self._labels[number].shape
+        low = [max(0, first) for first in start]
+        high = [min(size, first + side) for size, first, side in zip(shape, start, self.plan.patch, strict=True)]
+        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        place = tuple(slice(a - first, b - first) for a, b, first in zip(low, high, start, strict=True))
+        image[...] = self._padding[:, None, None, None]
+        image[(slice(None), *place)] = self._images[number][(slice(None), *source)]
+        labels[place] = self._labels[number][source]

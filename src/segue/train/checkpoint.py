@@ -1,0 +1,56 @@
+"""Checkpoints: whole or not at all, loadable without executing anything."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segue.core.errors import DataError
+from segue.core.files import atomic_path
+
+_FORMAT = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Tensors, numbers and strings only.
+
+    Raises:
+        EnvironmentFault: the disk is full; the checkpoint before stays.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            torch.save({"format": _FORMAT, **content}, temporary)
+        except RuntimeError as error:
+            # torch's writer hides a full disk behind a RuntimeError; the C library's reason is what counts.
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, OSError):
+                raise cause from error
+            raise OSError(28, "the checkpoint could not be written") from error
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Raises:
+    DataError: missing, damaged, or of a later version.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise DataError(
+            "this run has no checkpoint yet", where=path, remedy="run its training to the end first"
+        ) from None
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise DataError(
+            "the checkpoint is damaged",
+            where=path,
+            value=f"{path.stat().st_size} bytes, {str(error).splitlines()[0] if str(error) else type(error).__name__}"[:200],
+            remedy="take the other checkpoint (best.pt, last.pt) or train again",
+        ) from error
+    if not isinstance(content, dict) or content.get("format", 0) > _FORMAT:
+        raise DataError(
+            "the checkpoint is of a later version of segue", where=path, remedy="update segue, then run again"
+        )
+    return content

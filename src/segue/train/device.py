@@ -1,0 +1,55 @@
+"""The device that trains or predicts, and the number format that it is fastest in."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+from segue.core.errors import EnvironmentFault
+from segue.core.executor import cpu_count
+from segue.prepare import Machine
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        EnvironmentFault: the device asked for is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there.get(name.partition(":")[0], False):
+        raise EnvironmentFault(
+            "this device is not available",
+            where=name,
+            value=f"torch {torch.__version__} sees {', '.join(kind for kind, yes in there.items() if yes)}",
+            remedy="leave --device out, or install the build of torch for your GPU (README, Installation)",
+        )
+    device = torch.device(name)
+    if device.type == "cpu":
+        torch.set_num_threads(cpu_count())
+    return device
+
+
+def machine(device: torch.device) -> Machine:
+    """The facts of the device that a plan depends on."""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / 1e9
+        return Machine("cuda", cpu_count(), memory)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    return Machine("mps" if device.type == "mps" else "cpu", cpu_count(), pages)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 at all: without the units one step on a CPU takes minutes."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return False

@@ -1,0 +1,312 @@
+"""The training loop: steps, running mean of the weights, validation, checkpoints, events."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segue.core.console import Stage, say, stage
+from segue.core.errors import DataError
+from segue.core.seeds import stream_seed
+from segue.metrics import overlap
+from segue.model import (
+    AugmentSettings,
+    DiceCrossEntropy,
+    augment,
+    draw_augmentation,
+    sliding_window,
+)
+from segue.prepare import Budget, Plan, PreparedCase
+from segue.train.batches import Batches, padding_values
+from segue.train.checkpoint import load_checkpoint, save_checkpoint
+from segue.train.device import has_fast_bfloat16
+from segue.train.network import build_network, in_fast_layout, parameters_of
+from segue.train.run import EventLog, Run
+from segue.train.schedule import Schedule, learning_rate
+from segue.train.settings import TrainSettings
+
+# A step whose loss is not a number is left out; so many in a row mean that the training is lost.
+_LOST_STEPS = 5
+# Validation may use up to this part of the time.
+_VALIDATION_SHARE = 0.08
+_EVENT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What a training needs: prepared cases, the plan, and how long it may take."""
+
+    plan: Plan
+    settings: TrainSettings
+    budget: Budget
+    seed: int
+    train: Sequence[PreparedCase]
+    val: Sequence[PreparedCase]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended."""
+
+    steps: int
+    seconds: float
+    best_dice: float | None
+
+
+class Trainer:
+    """Trains one network into one run folder; started again on the same folder, it goes on from ``last.pt``."""
+
+    def __init__(self, task: TrainTask, run: Run, device: torch.device) -> None:
+        self.task, self.run, self.device = task, run, device
+        torch.manual_seed(stream_seed(task.seed, "weights"))
+        self.network = in_fast_layout(build_network(task.plan), device)
+        self.mean_network = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=task.settings.learning_rate, weight_decay=task.settings.weight_decay
+        )
+        self.loss = DiceCrossEntropy(ignore_label=task.plan.ignore_label)
+        self.augmentation = AugmentSettings(mirror_axes=tuple(task.plan.mirror_axes))
+        self.batches = Batches(task.train, task.plan, task.seed)
+        self.step = 0
+        self.best_dice: float | None = None
+        self.validated_at = 0.0
+        self.validation_s = 0.0
+        self.precision: str | None = None
+        self._lost_in_a_row = 0
+
+    def fit(self) -> TrainResult:
+        """Train until the budget is used up.
+
+        Raises:
+            DataError: the loss is not a number any more, with the cases of the batch.
+            KeyboardInterrupt: after the state was saved.
+        """
+        events = EventLog(self.run.events)
+        schedule = self._resume(events)
+        if self.precision is None:
+            self.precision = self._choose_precision()
+        if self.step == 0:
+            events.write(
+                "started",
+                device=str(self.device),
+                precision=self.precision,
+                parameters=parameters_of(self.network),
+                steps_per_epoch=self.batches.steps_per_epoch,
+                budget=str(self.task.budget),
+            )
+        try:
+            with stage("train", 1.0) as shown:
+                self._loop(schedule, events, shown)
+            events.write("finished", step=self.step, seconds=schedule.elapsed_s, best_dice=self.best_dice)
+        except KeyboardInterrupt:
+            self._save(schedule)
+            say(f"stopped at step {self.step}; it is saved: run the same command again to go on")
+            raise
+        finally:
+            self.batches.close()
+            events.close()
+        return TrainResult(self.step, schedule.elapsed_s, self.best_dice)
+
+    def _loop(self, schedule: Schedule, events: EventLog, shown: Stage) -> None:
+        settings = self.task.settings
+        saved = told = time.monotonic()
+        losses: list[float] = []
+        while (progress := schedule.progress(self.step)) < 1.0:
+            rate = learning_rate(progress, settings.learning_rate, settings.warm_up)
+            losses.append(self._train_step(rate))
+            self.step += 1
+            progress = schedule.progress(self.step)
+            now = time.monotonic()
+            if now - told >= _EVENT_EVERY_S or progress >= 1.0:
+                told = now
+                loss = float(np.nanmean(losses)) if np.isfinite(losses).any() else math.nan
+                events.write("step", step=self.step, seconds=schedule.elapsed_s, loss=loss, learning_rate=rate)
+                best = f", Dice {self.best_dice:.3f}" if self.best_dice is not None else ""
+                shown.move_to(progress, f"step {self.step}, loss {loss:.3f}{best}")
+                losses.clear()
+            if self._validation_is_due(progress, schedule):
+                self._validate(progress, schedule, events)
+            if now - saved >= settings.save_every_s or progress >= 1.0:
+                self._save(schedule)
+                saved = time.monotonic()
+
+    def _train_step(self, rate: float) -> float:
+        settings = self.task.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = (part.to(self.device, non_blocking=True) for part in self.batches(self.step))
+        if settings.augment:
+            random = torch.Generator().manual_seed(stream_seed(self.task.seed, "augment", self.step))
+            drawn = draw_augmentation(self.augmentation, len(images), images.shape[1], random)
+            padding = torch.from_numpy(padding_values(self.task.plan)).to(self.device)
+            images, labels = augment(images, labels, drawn, self.task.plan.spacing_mm, padding)
+        if self.device.type == "cpu":
+            images = images.contiguous(memory_format=torch.channels_last_3d)
+        self.network.train()
+        with self._autocast():
+            logits = self.network(images)
+        loss = self.loss(logits, labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            self._lose_step(value)
+            return math.nan
+        self._lost_in_a_row = 0
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self._follow()
+        return value
+
+    def _lose_step(self, value: float) -> None:
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row >= _LOST_STEPS:
+            raise DataError(
+                f"the loss is not a number in {_LOST_STEPS} steps in a row",
+                where=", ".join(self.batches.names(self.step)),
+                value=f"{value} at step {self.step}",
+                remedy="look at these cases with segue check, or lower the rate: --set train.learning_rate=5e-4",
+            )
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(self.task.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        mean, now = self.mean_network.state_dict(), self.network.state_dict()
+        for name, value in mean.items():
+            if value.dtype.is_floating_point:
+                value.lerp_(now[name], 1 - decay)
+            else:
+                value.copy_(now[name])
+
+    def _validation_is_due(self, progress: float, schedule: Schedule) -> bool:
+        if not self.task.val:
+            return False
+        if progress >= 1.0:
+            return True
+        gap = 1 / self.task.settings.validations
+        if self.validation_s and schedule.elapsed_s > 0:
+            # A time-boxed training must not spend itself on looking at the validation cases.
+            estimated_total = schedule.elapsed_s / max(progress, 1e-6)
+            gap = max(gap, self.validation_s / (_VALIDATION_SHARE * estimated_total))
+        return progress - self.validated_at >= gap
+
+    def _validate(self, progress: float, schedule: Schedule, events: EventLog) -> None:
+        started = time.monotonic()
+        scores: dict[str, list[float]] = {name: [] for name in self.task.plan.labels.values()}
+        for case in self.task.val:
+            predicted = self.predict_prepared(np.asarray(case.image, dtype=np.float32))
+            valid = None
+            if self.task.plan.ignore_label is not None:
+                valid = np.asarray(case.labels) != self.task.plan.ignore_label
+            counts = overlap(predicted, np.asarray(case.labels).astype(np.int64), self.task.plan.labels, valid)
+            for number, count in counts.items():
+                if count.dice is not None:
+                    scores[self.task.plan.labels[number]].append(count.dice)
+        per_label = {name: float(np.mean(values)) for name, values in scores.items() if values}
+        mean = float(np.mean(list(per_label.values()))) if per_label else 0.0
+        self.validation_s = time.monotonic() - started
+        self.validated_at = progress
+        improved = self.best_dice is None or mean >= self.best_dice
+        if improved:
+            self.best_dice = mean
+            self._save_best(mean)
+        events.write(
+            "validated", step=self.step, seconds=schedule.elapsed_s, dice=per_label, mean_dice=mean, best=improved
+        )
+
+    @torch.no_grad()
+    def predict_prepared(self, image: np.ndarray) -> np.ndarray:
+        """Labels ``(i, j, k)`` of a prepared image ``(c, i, j, k)`` by the running mean of the weights."""
+        plan = self.task.plan
+        with self._autocast():
+            logits = sliding_window(
+                self.mean_network,
+                torch.from_numpy(image),
+                patch=plan.patch,
+                overlap=plan.overlap,
+                batch=plan.batch,
+                device=self.device,
+                padding=torch.from_numpy(padding_values(plan)),
+            )
+        return logits.argmax(0).cpu().numpy()
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _choose_precision(self) -> str:
+        """Measured, not assumed: two steps in each format, where the device has the units for it."""
+        if self.task.settings.precision != "auto":
+            return self.task.settings.precision
+        if not has_fast_bfloat16(self.device):
+            return "float32"
+        if self.device.type == "cuda":
+            return "bfloat16"
+        shape = (self.task.plan.batch, len(self.task.plan.channels), *self.task.plan.patch)
+        images = torch.zeros(shape).contiguous(memory_format=torch.channels_last_3d)
+        seconds = {}
+        for precision in ("float32", "bfloat16"):
+            self.precision = precision
+            seconds[precision] = min(self._time_pass(images) for _ in range(3))
+        return min(seconds, key=lambda name: seconds[name])
+
+    def _time_pass(self, images: Tensor) -> float:
+        started = time.perf_counter()
+        self.network.train()
+        with self._autocast():
+            logits = self.network(images)
+        finest = logits[0] if isinstance(logits, list | tuple) else logits
+        finest.float().square().mean().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - started
+
+    def _save(self, schedule: Schedule) -> None:
+        save_checkpoint(
+            self.run.last,
+            {
+                "network": self.network.state_dict(),
+                "mean_network": self.mean_network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": schedule.elapsed_s,
+                "best_dice": self.best_dice,
+                "validated_at": self.validated_at,
+                "validation_s": self.validation_s,
+                "precision": self.precision,
+            },
+        )
+
+    def _save_best(self, dice: float) -> None:
+        save_checkpoint(
+            self.run.best,
+            {
+                "network": self.mean_network.state_dict(),
+                "step": self.step,
+                "dice": dice,
+                "precision": self.precision,
+            },
+        )
+
+    def _resume(self, events: EventLog) -> Schedule:
+        schedule = Schedule(self.task.budget, self.batches.steps_per_epoch)
+        if not self.run.last.exists():
+            return schedule
+        kept = load_checkpoint(self.run.last, self.device)
+        self.network.load_state_dict(kept["network"])
+        self.mean_network.load_state_dict(kept["mean_network"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.step, self.best_dice = kept["step"], kept["best_dice"]
+        self.validated_at, self.validation_s = kept["validated_at"], kept["validation_s"]
+        self.precision = kept["precision"]
+        schedule.spent_s = kept["seconds"]
+        events.write("resumed", step=self.step, seconds=schedule.elapsed_s)
+        say(f"resumed at step {self.step}")
+        return schedule

@@ -1,0 +1,114 @@
+"""A run: one folder with everything that a later command needs, and nothing outside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from segue.catalogue import Card
+from segue.core.config import read_yaml, validate
+from segue.core.errors import DataError, UsageError
+from segue.core.files import jsonable
+from segue.prepare import Plan
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths inside a run folder.
+
+    ``config.yaml`` (resolved experiment), ``card.json``, ``plan.json``, ``split.json``, ``environment.json``,
+    ``events.jsonl``, ``checkpoints/{last,best}.pt``, ``predictions/{val,test}/CASE.nii.gz``, ``metrics.json``,
+    ``metrics.csv``, ``report.html``.
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "checkpoints" / "best.pt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    def predictions(self, part: str) -> Path:
+        return self.folder / "predictions" / part
+
+    def plan(self) -> Plan:
+        return validate(Plan, self.json("plan.json"), source=self.folder / "plan.json")
+
+    def card(self) -> Card:
+        return validate(Card, self.json("card.json"), source=self.folder / "card.json")
+
+    def settings(self) -> dict[str, Any]:
+        return read_yaml(self.config)[0]
+
+    def json(self, name: str) -> Any:
+        """The content of one of the run's JSON files.
+
+        Raises:
+            UsageError: the folder is not a run. DataError: the file is damaged.
+        """
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(
+                f"this is not a run folder: it has no {name}",
+                where=self.folder,
+                remedy="give the folder that segue train wrote (-o), for example runs/NAME",
+            ) from None
+        except ValueError as error:
+            raise DataError("this file of the run is damaged", where=path, value=error) from error
+
+
+class EventLog:
+    """Appends one JSON object per line to ``events.jsonl``, at once on disk."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._handle: TextIO = path.open("a", encoding="utf-8")
+        if torn:
+            self._handle.write("\n")
+
+    def write(self, event: str, **facts: Any) -> None:
+        self._handle.write(json.dumps(jsonable({"event": event, **facts}), allow_nan=False) + "\n")
+        self._handle.flush()
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a run in order; steps that were lost by an interruption and done again appear once."""
+    events: list[dict[str, Any]] = []
+    if not path.exists():
+        return events
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # the line that a killed process was writing
+        if event.get("event") == "resumed":
+            events = [e for e in events if e.get("step", 0) <= event["step"]]
+        events.append(event)
+    return events

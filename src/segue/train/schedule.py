@@ -1,0 +1,48 @@
+"""Where a training stands in its budget, and the learning rate that follows."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from segue.prepare import Budget
+
+
+@dataclass
+class Schedule:
+    """Progress from 0 to 1 through a budget of steps or of wall time.
+
+    ``spent_s`` is what earlier, interrupted attempts used up: with a budget in time it counts.
+    """
+
+    budget: Budget
+    steps_per_epoch: int
+    spent_s: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def total_steps(self) -> int | None:
+        if self.budget.steps is not None:
+            return self.budget.steps
+        return None if self.budget.epochs is None else self.budget.epochs * self.steps_per_epoch
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.spent_s + time.monotonic() - self._started
+
+    def progress(self, step: int) -> float:
+        """Part of the budget used before ``step`` begins."""
+        if self.total_steps is not None:
+            return min(1.0, step / self.total_steps)
+        seconds = self.budget.seconds
+        assert seconds is not None, "a budget is either of steps or of time"
+        return min(1.0, self.elapsed_s / seconds)
+
+
+def learning_rate(progress: float, peak: float, warm_up: float) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth of the peak (Loshchilov and Hutter, SGDR, 2017)."""
+    if progress < warm_up:
+        return peak * (0.05 + 0.95 * progress / warm_up)
+    along = (progress - warm_up) / (1 - warm_up)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, along))))

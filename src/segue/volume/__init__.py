@@ -1,0 +1,7 @@
+"""Geometry and volumes: the only place that touches an affine."""
+
+from segue.volume.geometry import Geometry
+from segue.volume.resample import resample_intensity, resample_labels
+from segue.volume.volume import Kind, Volume
+
+__all__ = ["Geometry", "Kind", "Volume", "resample_intensity", "resample_labels"]

@@ -1,0 +1,113 @@
+"""The experiment: everything that a person may decide about one training, as one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from segue.core.config import Settings, load_settings, merged, parse_assignments, read_yaml, validate
+from segue.core.errors import UsageError
+from segue.prepare import Budget, Network, PlanOverrides
+from segue.train import TrainSettings
+
+
+class Experiment(Settings):
+    """One training, from the dataset's name to the run folder.
+
+    Attributes:
+        dataset: a name of the catalogue, the path of a card (.yaml), or a folder.
+        data: where datasets lie (``data/NAME``).
+        root: where this dataset lies, if not there.
+        output: the run folder (``runs/NAME`` if not given).
+        fold: the patient-grouped fold that validates.
+        cache: where prepared cases are kept (``DATA/prepared`` if not given).
+        skip_bad: leave bad cases out instead of stopping.
+    """
+
+    dataset: str
+    data: Path = Path("data")
+    root: Path | None = None
+    output: Path | None = None
+    fold: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+    budget: Budget = Budget()
+    device: str = "auto"
+    plan: PlanOverrides = PlanOverrides()
+    network: Network = Network()
+    train: TrainSettings = TrainSettings()
+    skip_bad: bool = False
+    workers: int | None = Field(None, ge=1)
+    cache: Path | None = None
+
+    @property
+    def run_folder(self) -> Path:
+        if self.output is not None:
+            return self.output
+        reference = self.dataset.removesuffix(".yaml").removesuffix(".yml")
+        name = Path(reference).name if Path(reference).exists() else reference.replace("/", "_")
+        return Path("runs") / (name or "dataset")
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache or self.data / "prepared"
+
+
+def load_experiment(
+    reference: str, options: dict[str, Any] | None = None, assignments: Sequence[str] = ()
+) -> Experiment:
+    """An experiment from a dataset's name, a card, a folder, or an experiment's YAML.
+
+    ``options`` (flags of the command line) and then ``assignments`` (``--set a.b=c``) win over the file.
+
+    Raises:
+        UsageError: a file that is neither an experiment nor a card, an unknown key, a value out of range.
+    """
+    over = merged(options or {}, parse_assignments(assignments))
+    path = Path(reference)
+    if reference.endswith((".yaml", ".yml")):
+        content, _ = read_yaml(path)
+        if "layout" not in content:  # a card has a layout, an experiment names a dataset
+            if "budget" in over:
+                # Another kind of budget on the command line replaces the file's, instead of standing beside it.
+                content = {**content, "budget": {}}
+                _, lines = read_yaml(path)
+                return validate(Experiment, merged(content, over), source=path, lines=lines)
+            return load_settings(Experiment, path, values=over)
+    return validate(Experiment, merged({"dataset": reference}, over), source="command line")
+
+
+def difference(old: dict[str, Any], new: Experiment) -> str | None:
+    """The first setting that makes two experiments different trainings; None when one continues the other."""
+    now = new.model_dump(mode="json")
+    for name in ("dataset", "fold", "seed", "budget", "plan", "network", "train"):
+        text = _first_difference(name, old.get(name), now[name])
+        if text:
+            return text
+    return None
+
+
+def _first_difference(name: str, old: Any, new: Any) -> str | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            text = _first_difference(f"{name}.{key}", old.get(key), new.get(key))
+            if text:
+                return text
+        return None
+    return None if old == new else f"{name} was {old}, now {new}"
+
+
+def budget_options(
+    minutes: float | None, hours: float | None, epochs: int | None, steps: int | None
+) -> dict[str, Any]:
+    """The ``budget`` part of the options, empty when no flag was given."""
+    given = {
+        name: value
+        for name, value in (("minutes", minutes), ("hours", hours), ("epochs", epochs), ("steps", steps))
+        if value is not None
+    }
+    if len(given) > 1:
+        raise UsageError("give one budget only", where=" ".join(f"--{name}" for name in given))
+    return {"budget": given} if given else {}

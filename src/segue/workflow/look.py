@@ -1,0 +1,196 @@
+"""``check`` and the steps that plan, prepare and train share: look at every case, plan, prepare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segue.catalogue import Case, Dataset, card_names, open_dataset
+from segue.core.console import say, stage
+from segue.core.errors import DataError
+from segue.core.executor import map_cases
+from segue.images import image_stem, is_image, read
+from segue.prepare import (
+    Examination,
+    ExamineTask,
+    Finding,
+    Plan,
+    PreparedCase,
+    PrepareTask,
+    examine,
+    prepare_case,
+)
+
+# Starting processes costs seconds (each imports numpy and scipy); small datasets are done before that.
+_PARALLEL_FROM_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found: how many cases were looked at, and every finding."""
+
+    looked_at: int
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+def check(reference: str, data: Path = Path("data"), workers: int | None = None) -> CheckResult:
+    """Quality control of a dataset, of a folder of images without a card, or of one file.
+
+    Raises:
+        UsageError: nothing of this name. DataError: the dataset is not there or has no cases.
+    """
+    path = Path(reference)
+    if path.is_file() and not reference.endswith((".yaml", ".yml")):
+        return check_images([path])
+    if reference not in card_names() and path.is_dir():
+        try:
+            dataset = open_dataset(reference, data)
+        except DataError as error:
+            images = sorted(image for image in path.rglob("*") if image.is_file() and is_image(image))
+            if not images:
+                raise error
+            say(f"{reference}: not a dataset with a card; looking at each of its {len(images)} images by itself")
+            return check_images(images)
+    else:
+        dataset = open_dataset(reference, data)
+    examinations = examine_all(dataset, dataset.cases, data / "prepared", workers)
+    return CheckResult(len(examinations), [finding for e in examinations for finding in e.findings])
+
+
+def check_images(paths: Sequence[Path]) -> CheckResult:
+    """Is each image readable, finite and not constant?"""
+    findings = []
+    for path in paths:
+        name = image_stem(path) if len(paths) == 1 else str(path)
+        try:
+            volume = read(path)
+        except DataError as error:
+            findings.append(
+                Finding(case=name, severity="error", what=error.what, value=error.value, remedy=error.remedy)
+            )
+            continue
+        wrong = int(volume.array.size - np.isfinite(volume.array).sum()) if volume.array.dtype.kind == "f" else 0
+        if wrong:
+            findings.append(
+                Finding(
+                    case=name,
+                    severity="error",
+                    what="the image holds NaN or infinite values",
+                    value=f"{wrong} of {volume.array.size} voxels",
+                    remedy="mend or mask these voxels",
+                )
+            )
+        elif volume.array.min() == volume.array.max():
+            findings.append(
+                Finding(
+                    case=name, severity="warning", what="the image is constant", value=f"{volume.array.flat[0]}"
+                )
+            )
+        if volume.geometry.is_sheared:
+            findings.append(
+                Finding(
+                    case=name,
+                    severity="warning",
+                    what="the voxel axes are not at right angles",
+                    value=f"{volume.geometry.shear_degrees:.1f} degrees of shear",
+                )
+            )
+    return CheckResult(len(paths), findings)
+
+
+def describe_image(path: Path) -> list[tuple[str, str]]:
+    """What one file is, in one screen: grid, orientation, spacing, type, range."""
+    volume = read(path)
+    geometry, array = volume.geometry, volume.array
+    finite = array[np.isfinite(array)]
+    extent = [n * s for n, s in zip(geometry.shape, geometry.spacing_mm, strict=True)]
+    rows = [
+        ("file", str(path)),
+        ("voxels", "x".join(map(str, geometry.shape)) + (f", {len(array)} channels" if len(array) > 1 else "")),
+        ("spacing mm", " x ".join(f"{value:.4g}" for value in geometry.spacing_mm)),
+        ("extent mm", " x ".join(f"{value:.0f}" for value in extent)),
+        ("orientation", geometry.axis_codes + (f", sheared by {geometry.shear_degrees:.1f} degrees" if geometry.is_sheared else "")),
+        ("type", str(array.dtype)),
+    ]
+    if finite.size:
+        rows.append(("values", f"{finite.min():.6g} to {finite.max():.6g}, mean {finite.mean(dtype=np.float64):.6g}"))
+    if array.dtype.kind in "iu":
+        numbers = np.unique(array)
+        if len(numbers) <= 20:
+            rows.append(("distinct", ", ".join(map(str, numbers.tolist()))))
+    return rows
+
+
+def examine_all(
+    dataset: Dataset, cases: Sequence[Case], cache: Path | None, workers: int | None = None
+) -> list[Examination]:
+    """Every case looked at once, in the order of ``cases``."""
+    tasks = [ExamineTask(case, dataset.card, cache) for case in cases]
+    with stage("check", len(tasks)) as shown:
+        results = []
+        for task, result in map_cases(examine, tasks, workers=_workers(cases, workers)):
+            if isinstance(result, DataError):
+                raise result
+            results.append(result)
+            shown.advance(note=task.id)
+        unsound = sum(not result.sound for result in results)
+        shown.note(f"{len(results)} cases, {unsound} with errors")
+    return results
+
+
+def prepare_all(
+    dataset: Dataset, cases: Sequence[Case], plan: Plan, cache: Path, workers: int | None = None
+) -> dict[str, PreparedCase]:
+    """Every case as the network will read it; those prepared before are only found.
+
+    Raises:
+        DataError: the first case that cannot be prepared.
+    """
+    tasks = [PrepareTask(case, dataset.card, plan, cache) for case in cases]
+    ready = {}
+    with stage("prepare", len(tasks)) as shown:
+        for task, result in map_cases(prepare_case, tasks, workers=_workers(cases, workers)):
+            if isinstance(result, DataError):
+                raise result
+            ready[task.id] = result
+            shown.advance(note=task.id)
+        shown.note(f"{len(ready)} cases")
+    return ready
+
+
+def _workers(cases: Sequence[Case], workers: int | None) -> int | None:
+    if workers is not None:
+        return workers
+    size = 0
+    for case in cases:
+        size += sum(path.stat().st_size for path in case.images if path.exists())
+        if size > _PARALLEL_FROM_BYTES:
+            return None
+    return 1
+
+
+def require_sound(examinations: Sequence[Examination], skip_bad: bool, where: object) -> list[Finding]:
+    """The errors of the cases that are left out; raises unless ``skip_bad``.
+
+    Raises:
+        DataError: with every bad case, what is wrong with it and the remedy.
+    """
+    errors = [f for e in examinations for f in e.findings if f.severity == "error"]
+    if errors and not skip_bad:
+        bad = len({finding.case for finding in errors})
+        listing = "\n".join(f"  {finding}" for finding in errors[:10])
+        more = f"\n  and {len(errors) - 10} more: segue check" if len(errors) > 10 else ""
+        raise DataError(
+            f"{bad} of {len(examinations)} cases cannot be used:\n{listing}{more}",
+            where=where,
+            remedy="mend them, or leave them out with --skip-bad",
+        )
+    return errors
+

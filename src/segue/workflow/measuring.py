@@ -1,0 +1,100 @@
+"""``predict`` and ``evaluate``: they go on past a bad case and end with the list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segue.catalogue import Case, Dataset, open_dataset
+from segue.core.console import say, stage
+from segue.core.errors import DataError
+from segue.core.executor import map_cases
+from segue.evaluate import CaseScores, Evaluation, Pair, aggregate, pair_folders, score_pair, write_metrics
+from segue.predict import Prediction, Predictor, gather, predict_cases
+from segue.train import Run
+from segue.view import write_report
+
+
+def predict(
+    run: Path, inputs: Sequence[str], output: Path, device: str = "auto", data: Path = Path("data")
+) -> list[Prediction]:
+    """Predict every input into ``output``; bad cases are among the results with their error.
+
+    Raises:
+        UsageError: not a run, or an input that is not there. DataError: no checkpoint, no image.
+    """
+    predictor = Predictor(run, device)
+    return _predict(predictor, gather(inputs, predictor.card, data), output)
+
+
+def _predict(predictor: Predictor, cases: Sequence[Case], output: Path) -> list[Prediction]:
+    results = []
+    with stage("predict", len(cases)) as shown:
+        for prediction in predict_cases(predictor, cases, output):
+            results.append(prediction)
+            shown.advance(note=prediction.case.id)
+            if prediction.error is not None:
+                say(f"error: {prediction.error}")
+        bad = sum(prediction.error is not None for prediction in results)
+        shown.note(f"{len(results) - bad} cases" + (f", {bad} failed" if bad else ""))
+    return results
+
+
+def evaluate_folders(
+    predictions: Path, truth: str, labels: dict[int, str] | None, data: Path, output: Path | None, workers: int | None
+) -> Evaluation:
+    """Compare a folder of masks with the truth and write ``metrics.json`` and ``metrics.csv``."""
+    pairs, missing, _ = pair_folders(predictions, truth, labels, data)
+    evaluation = _score("test", pairs, missing, workers)
+    write_metrics(output or predictions / "metrics.json", [evaluation])
+    return evaluation
+
+
+def evaluate_run(
+    run: Run, device: str = "auto", dataset: Dataset | None = None, workers: int | None = None
+) -> list[Evaluation]:
+    """Predict what is not predicted yet of a run's validation and test cases, measure, and write the report.
+
+    Raises:
+        UsageError: not a run folder. DataError: the dataset or the checkpoint is gone.
+    """
+    predictor = Predictor(run.folder, device)
+    if dataset is None:
+        settings = run.settings()
+        dataset = open_dataset(settings["dataset"], Path(settings["data"]), Path(settings["root"]))
+    cases = {case.id: case for case in dataset.cases}
+    evaluations = []
+    for part in ("val", "test"):
+        names = [entry["id"] for entry in run.json("split.json")[part]]
+        if not names:
+            continue
+        gone = [
+            DataError("the case is not in the dataset any more", where=name) for name in names if name not in cases
+        ]
+        wanted = [cases[name] for name in names if name in cases]
+        predictions = _predict(predictor, wanted, run.predictions(part))
+        failed = [prediction.error for prediction in predictions if prediction.error is not None]
+        pairs = [
+            Pair(p.case.id, p.case.patient, p.path, p.case.label, predictor.plan.labels, predictor.plan.ignore_label)
+            for p in predictions
+            if p.path is not None and p.case.label is not None
+        ]
+        evaluations.append(_score(part, pairs, [*gone, *failed], workers))
+    write_metrics(run.metrics, evaluations)
+    write_report(run, cases)
+    return evaluations
+
+
+def _score(part: str, pairs: Sequence[Pair], errors: Sequence[DataError], workers: int | None) -> Evaluation:
+    scores: list[CaseScores] = []
+    failed = list(errors)
+    with stage("evaluate", len(pairs)) as shown:
+        for pair, result in map_cases(score_pair, pairs, workers=workers or 1):
+            if isinstance(result, DataError):
+                result.where = result.where if result.where and pair.case in result.where else f"{pair.case}: {result.where}"
+                failed.append(result)
+            else:
+                scores.append(result)
+            shown.advance(note=pair.case)
+        shown.note(f"{len(scores)} cases" + (f", {len(failed)} failed" if failed else ""))
+    return aggregate(part, scores, failed)

@@ -1,0 +1,35 @@
+"""``view``: the report of a run in the browser."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+from segue.catalogue import open_dataset
+from segue.core.console import say
+from segue.core.errors import DataError
+from segue.train import Run
+from segue.view import write_report
+
+
+def open_report(folder: Path) -> Path:
+    """Write the report if it is missing or older than the run's figures, and open it.
+
+    Raises:
+        UsageError: not a run folder.
+    """
+    run = Run(folder)
+    run.plan()
+    figures = [path for path in (run.metrics, run.events) if path.exists()]
+    if not run.report.exists() or any(path.stat().st_mtime > run.report.stat().st_mtime for path in figures):
+        settings = run.settings()
+        try:
+            dataset = open_dataset(settings["dataset"], Path(settings["data"]), Path(settings["root"]))
+            truths = {case.id: case for case in dataset.cases}
+        except DataError as error:
+            say(f"without pictures: {error}")
+            truths = {}
+        write_report(run, truths)
+    if not webbrowser.open(run.report.resolve().as_uri()):
+        say("no browser here: open the file by hand")
+    return run.report
