@@ -126,6 +126,8 @@ def _apply(image: np.ndarray, matrices: list[np.ndarray]) -> Float32[np.ndarray,
     result = image
     for axis in sorted(range(3), key=lambda a: matrices[a].shape[0] / max(1, matrices[a].shape[1])):
         matrix = matrices[axis].astype(np.float32, copy=False)
+        if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix), dtype=np.float32)):
+            continue
         if axis == 2:
             result = result @ matrix.T
         elif axis == 1:
