@@ -3,4 +3,5 @@
 from segue.cli import run_script
 from segue.workflow import create_synthetic_petct
 
-run_script(create_synthetic_petct)
+if __name__ == "__main__":
+    run_script(create_synthetic_petct)

@@ -4,4 +4,5 @@ import sys
 
 from segue.cli import main
 
-main(["train", *[word.removeprefix("--config=") for word in sys.argv[1:] if word != "--config"]])
+if __name__ == "__main__":
+    main(["train", *[word.removeprefix("--config=") for word in sys.argv[1:] if word != "--config"]])
