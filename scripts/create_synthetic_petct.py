@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """scripts/create_synthetic_petct.py --output data/synthetic --num-patients 10"""
+
 from segue.cli import run_script
 from segue.workflow import create_synthetic_petct
 

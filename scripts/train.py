@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """scripts/train.py --config configs/x.yaml [options of segue train]"""
+
 import sys
 
 from segue.cli import main

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import segue
@@ -30,7 +30,7 @@ class GetOptions:
 
     source: Path | None = None
     number: int = 10
-    synthetic: PetCtSettings = PetCtSettings()
+    synthetic: PetCtSettings = field(default_factory=PetCtSettings)
     workers: int | None = None
 
 
@@ -39,7 +39,7 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
 
     Raises:
         DataError: the source does not hold this dataset, or an archive is damaged or unsafe.
-        EnvironmentFault: the disk is full or may not be written.
+        MachineError: the disk is full or may not be written.
     """
     if options.source is not None:
         origin = _import(card, options.source, root)
@@ -163,7 +163,10 @@ def _unpack(archive: Path, root: Path) -> None:
                     progress.advance(member.size)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(
-            "the archive is damaged", where=archive, value=error, remedy="download it again; complete files are kept"
+            "the archive is damaged",
+            where=archive,
+            value=error,
+            remedy="download it again; complete files are kept",
         ) from error
 
 

@@ -183,7 +183,9 @@ def load_card(reference: str | Path) -> Card:
     raise UsageError(
         "no dataset of this name, and no folder or card file either",
         where=text,
-        remedy=f"did you mean '{near[0]}'?" if near else f"known: {', '.join(card_names())}, or a card of your own (.yaml)",
+        remedy=f"did you mean '{near[0]}'?"
+        if near
+        else f"known: {', '.join(card_names())}, or a card of your own (.yaml)",
     )
 
 
@@ -194,7 +196,10 @@ def decathlon_card(content: dict[str, Any], folder_name: str) -> Card:
         name="".join(c if c.isalnum() or c in "._-" else "-" for c in folder_name) or "dataset",
         title=str(content.get("name") or folder_name),
         channels=[
-            Channel(name=f"{name}_{number}" if len(modality) > 1 else name, unit="HU" if name == "CT" else "arbitrary")
+            Channel(
+                name=f"{name}_{number}" if len(modality) > 1 else name,
+                unit="HU" if name == "CT" else "arbitrary",
+            )
             for number, name in sorted(modality.items())
         ],
         labels={int(number): str(name) for number, name in content["labels"].items()},

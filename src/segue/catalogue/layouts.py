@@ -81,9 +81,7 @@ def _test_image(entry: str | dict[str, str]) -> str:
 def _local(root: Path, name: str) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
-        raise DataError(
-            "a listed file lies outside the dataset's folder", where=root / "dataset.json", value=name
-        )
+        raise DataError("a listed file lies outside the dataset's folder", where=root / "dataset.json", value=name)
     return root / path
 
 
@@ -114,18 +112,14 @@ def _files(root: Path, card: Card, layout: FilesLayout) -> list[Case]:
     return cases
 
 
-def _pattern_cases(
-    root: Path, card: Card, images: str | dict[str, str], labels: str | None, split: str
-) -> list[Case]:
+def _pattern_cases(root: Path, card: Card, images: str | dict[str, str], labels: str | None, split: str) -> list[Case]:
     names = [channel.name for channel in card.channels]
     if isinstance(images, str):
         patterns = [images.replace("{channel}", name) for name in names] if "{channel}" in images else [images]
     else:
         missing = [name for name in names if name not in images]
         if missing:
-            raise DataError(
-                "the layout gives no pattern for a channel", where=card.name, value=", ".join(missing)
-            )
+            raise DataError("the layout gives no pattern for a channel", where=card.name, value=", ".join(missing))
         patterns = [images[name] for name in names]
     cases = []
     for path, fields in _matches(root, patterns[0]):

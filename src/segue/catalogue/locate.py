@@ -135,5 +135,3 @@ def _expected(card: Card) -> str:
     if layout.kind == "petct":
         return "expected PATIENT/STUDY/SUV.nii.gz with CTres.nii.gz and SEG.nii.gz beside it"
     return "expected dataset.json with imagesTr/ and labelsTr/"
-
-

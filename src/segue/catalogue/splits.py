@@ -39,9 +39,7 @@ def split_cases(dataset: Dataset, fold: int) -> Split:
         )
     count = min(policy.folds, len(patients))
     if not 0 <= fold < count:
-        raise DataError(
-            f"there is no fold {fold}", where=dataset.card.name, value=f"folds 0 to {count - 1}"
-        )
+        raise DataError(f"there is no fold {fold}", where=dataset.card.name, value=f"folds 0 to {count - 1}")
     held_out = set(patients[fold::count])
     test = tuple(case for case in dataset.cases if case.split == "test" and case.label is not None)
     leaked = held_out.union(patients) & {case.patient for case in test}

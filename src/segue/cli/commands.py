@@ -42,7 +42,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     # A batch system that takes its node back sends SIGTERM: the same as Ctrl-C, everything is saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -158,7 +160,11 @@ def prepare(
     """
     from segue.workflow import brought, load_experiment, make_plan, prepare_all
 
-    options: dict[str, Any] = {"data": str(data), "skip_bad": skip_bad, **({"workers": workers} if workers else {})}
+    options: dict[str, Any] = {
+        "data": str(data),
+        "skip_bad": skip_bad,
+        **({"workers": workers} if workers else {}),
+    }
     experiment = load_experiment(dataset, options, assignments or [])
     planned = make_plan(experiment, brought(experiment))
     ready = prepare_all(planned.dataset, planned.sound, planned.plan, experiment.cache_folder, workers)
@@ -233,7 +239,9 @@ def evaluate(
     pred: Annotated[Path | None, typer.Option(help="A folder of predicted masks.")] = None,
     truth: Annotated[str | None, typer.Option(help="A folder of true masks, or a dataset.")] = None,
     labels: Annotated[str | None, typer.Option(help="Names of labels: 1=liver,2=tumour")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="metrics.json (default: beside the masks).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="metrics.json (default: beside the masks).")
+    ] = None,
     data: Data = Path("data"),
     device: Device = "auto",
     workers: Workers = None,
@@ -283,7 +291,11 @@ def _label_names(text: str | None) -> dict[int, str] | None:
     for part in text.split(","):
         number, separator, name = part.partition("=")
         if not number.strip().isdigit() or (separator and not name.strip()):
-            raise UsageError("labels are numbers, with a name if you like", where=f"--labels {text}", remedy="1=liver,2=tumour")
+            raise UsageError(
+                "labels are numbers, with a name if you like",
+                where=f"--labels {text}",
+                remedy="1=liver,2=tumour",
+            )
         names[int(number)] = name.strip() or number.strip()
     return names
 

@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         lines: dict[KeyPath, int] = {}
         if node is not None:
             _collect_lines(node, (), lines, path)
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a safe loader
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
@@ -55,9 +55,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise UsageError(
-            "a mapping of keys to values is expected", where=path, value=f"found {type(content).__name__}"
-        )
+        raise UsageError("a mapping of keys to values is expected", where=path, value=f"found {type(content).__name__}")
     return content, lines
 
 
@@ -94,7 +92,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
                 "--set wants key=value", where=f"--set {assignment}", remedy="for example --set train.batch=2"
             )
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a safe loader
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise UsageError("the value is not valid YAML", where=f"--set {assignment}") from error
         if isinstance(value, str):
@@ -126,9 +124,7 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def load_settings(
-    model: type[Model], path: Path | None = None, *, values: dict[str, Any] | None = None
-) -> Model:
+def load_settings(model: type[Model], path: Path | None = None, *, values: dict[str, Any] | None = None) -> Model:
     """Read ``path`` (if given), lay ``values`` on it, and validate as ``model``.
 
     Raises:
@@ -152,9 +148,7 @@ def validate(
         raise _readable(error, model, source, lines or {}) from error
 
 
-def _readable(
-    error: ValidationError, model: type[BaseModel], source: object, lines: dict[KeyPath, int]
-) -> SegueError:
+def _readable(error: ValidationError, model: type[BaseModel], source: object, lines: dict[KeyPath, int]) -> SegueError:
     problems = error.errors()
     # An unknown key is most often a typo, and the true cause of a missing one beside it.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])

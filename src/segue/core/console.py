@@ -124,5 +124,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return "-" if value != value else f"{value:.3f}"
     return str(value)
-
-

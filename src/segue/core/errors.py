@@ -15,9 +15,7 @@ class SegueError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, what: str, *, where: object = None, value: object = None, remedy: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, where: object = None, value: object = None, remedy: str | None = None) -> None:
         super().__init__(what, where, value, remedy)
         self.what = what
         self.where = None if where is None else str(where)
@@ -37,9 +35,7 @@ class SegueError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.value, self.remedy)
 
 
-def _rebuild(
-    kind: type[SegueError], what: str, where: str | None, value: str | None, remedy: str | None
-) -> SegueError:
+def _rebuild(kind: type[SegueError], what: str, where: str | None, value: str | None, remedy: str | None) -> SegueError:
     return kind(what, where=where, value=value, remedy=remedy)
 
 
@@ -55,7 +51,7 @@ class DataError(SegueError):
     exit_code = 3
 
 
-class EnvironmentFault(SegueError):
+class MachineError(SegueError):
     """The machine is in the way: disk, memory, permissions, a missing extra."""
 
     exit_code = 4

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import TypeVar
 
-from segue.core.errors import DataError, EnvironmentFault
+from segue.core.errors import DataError, MachineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ def map_cases(
     At most four cases per worker wait at a time, so memory does not grow with the number of cases.
 
     Raises:
-        EnvironmentFault: a worker process died (out of memory, killed).
+        MachineError: a worker process died (out of memory, killed).
     """
     todo = list(items)
     count = min(workers or cpu_count(), len(todo))
@@ -79,8 +79,8 @@ def _stream(
 _END = object()
 
 
-def _worker_died(item: object) -> EnvironmentFault:
-    return EnvironmentFault(
+def _worker_died(item: object) -> MachineError:
+    return MachineError(
         "a worker process died, most often because memory ran out",
         where=getattr(item, "id", item),
         remedy="run the same command again with --workers 1: finished cases are kept",

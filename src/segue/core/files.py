@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segue.core.errors import EnvironmentFault
+from segue.core.errors import MachineError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -26,7 +26,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     The temporary name keeps the target's suffixes (writers look at them) and is removed if the block fails.
 
     Raises:
-        EnvironmentFault: the disk is full, or the folder may not be written.
+        MachineError: the disk is full, or the folder may not be written.
     """
     target = Path(target)
     temporary = target.with_name(f".{secrets.token_hex(4)}.part.{target.name}")
@@ -42,17 +42,17 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def storage_fault(error: OSError, target: Path | str) -> OSError | EnvironmentFault:
+def storage_fault(error: OSError, target: Path | str) -> OSError | MachineError:
     """The readable form of a full or forbidden disk; any other error comes back as it is."""
     if error.errno in _DISK_FULL:
-        return EnvironmentFault(
+        return MachineError(
             "the disk is full; what was complete before is kept",
             where=target,
             value=free_space(Path(target)),
             remedy="free some space or choose another folder, then run the same command again: it continues",
         )
     if error.errno in _NOT_ALLOWED:
-        return EnvironmentFault(
+        return MachineError(
             "this place may not be written",
             where=target,
             value=error.strerror,

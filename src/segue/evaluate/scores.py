@@ -126,7 +126,9 @@ def aggregate(part: str, cases: Sequence[CaseScores], errors: Sequence[DataError
             scores, "false_positive_ml", lambda values: values["truth_volume_ml"] == 0
         )
         result[name]["dice_both_empty"] = {
-            "value": sum(values["dice"] is None for _, values in scores), "ci95": None, "n": len(scores)
+            "value": sum(values["dice"] is None for _, values in scores),
+            "ci95": None,
+            "n": len(scores),
         }
     if names:
         table = np.array(dice_columns, dtype=float).T
@@ -151,8 +153,14 @@ def _mean(
     metric: str,
     wanted: Callable[[dict[str, float | None]], bool] = lambda values: True,
 ) -> dict[str, Any]:
-    chosen = [(case.patient, value) for case, values in scores if wanted(values) and (value := values[metric]) is not None]
+    chosen = [
+        (case.patient, value) for case, values in scores if wanted(values) and (value := values[metric]) is not None
+    ]
     if not chosen:
         return {"value": None, "ci95": None, "n": 0}
     numbers = np.array([value for _, value in chosen], dtype=float)
-    return {"value": float(numbers.mean()), "ci95": bootstrap_ci95(numbers, [p for p, _ in chosen]), "n": len(chosen)}
+    return {
+        "value": float(numbers.mean()),
+        "ci95": bootstrap_ci95(numbers, [p for p, _ in chosen]),
+        "n": len(chosen),
+    }

@@ -119,7 +119,7 @@ def write(volume: Volume, path: Path | str, *, scale: float | None = None) -> No
 
     Raises:
         ValueError: ``scale`` too small for the values, or a name that is not NIfTI's.
-        EnvironmentFault: the disk is full or may not be written.
+        MachineError: the disk is full or may not be written.
     """
     path = Path(path)
     if not path.name.endswith(NIFTI_SUFFIXES):
@@ -259,5 +259,3 @@ def _as_labels(array: np.ndarray, path: Path) -> np.ndarray:
 def _label_type(array: np.ndarray) -> type[np.uint8] | type[np.uint16] | type[np.uint32]:
     high = int(array.max(initial=0))
     return np.uint8 if high < 256 else np.uint16 if high < 65536 else np.uint32
-
-

@@ -59,9 +59,7 @@ class Augmentation:
     noise_seed: int
 
 
-def draw_augmentation(
-    settings: AugmentSettings, batch: int, channels: int, random: torch.Generator
-) -> Augmentation:
+def draw_augmentation(settings: AugmentSettings, batch: int, channels: int, random: torch.Generator) -> Augmentation:
     """Draw the parameters for a batch of ``batch`` images with ``channels`` channels."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -73,7 +71,7 @@ def draw_augmentation(
 
     limit = math.radians(settings.rotation_degrees)
     angles = uniform(-limit, limit, batch, 3)
-    scale = torch.exp(uniform(*(math.log(value) for value in settings.scaling), batch, 1)).expand(batch, 3)
+    scale = torch.exp(uniform(math.log(settings.scaling[0]), math.log(settings.scaling[1]), batch, 1)).expand(batch, 3)
     rotated = (torch.rand((batch, 1), generator=random) < settings.rotation_probability).float()
     scaled = (torch.rand((batch, 1), generator=random) < settings.scaling_probability).float()
     mirror = torch.ones(batch, 3)
@@ -89,9 +87,7 @@ def draw_augmentation(
         blur=sometimes(uniform(*settings.blur_voxels, *shape), settings.blur_probability, 0.0),
         brightness=sometimes(uniform(*settings.brightness, *shape), settings.brightness_probability, 1.0),
         contrast=sometimes(uniform(*settings.contrast, *shape), settings.contrast_probability, 1.0),
-        low_resolution=sometimes(
-            uniform(*settings.low_resolution, *shape), settings.low_resolution_probability, 1.0
-        ),
+        low_resolution=sometimes(uniform(*settings.low_resolution, *shape), settings.low_resolution_probability, 1.0),
         gamma=sometimes(uniform(*settings.gamma, *shape), settings.gamma_probability, 1.0),
         noise_seed=int(torch.randint(2**62, (1,), generator=random)),
     )

@@ -27,7 +27,7 @@ class DiceCrossEntropy(nn.Module):
     def forward(
         self,
         logits: Float[Tensor, "b n *grid"] | Sequence[Tensor],
-        target: Int64[Tensor, "b *grid"],
+        target: Int64[Tensor, b * grid],
     ) -> Float[Tensor, ""]:
         """The loss; for a list of logits (deep supervision, finest first) the weighted mean, halving per level."""
         if isinstance(logits, Tensor):

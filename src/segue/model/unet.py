@@ -56,8 +56,11 @@ class UNet(nn.Module):
         self.divisor = [
             int(torch.tensor([stem[axis], *[s[axis] for s in strides]]).prod()) for axis in range(dimension)
         ]
-        kernels = [_kernel(strides[level + 1] if level + 1 < len(strides) else None, dimension) for level in range(len(strides))]
-        conv, transposed = (nn.Conv3d, nn.ConvTranspose3d) if dimension == 3 else (nn.Conv2d, nn.ConvTranspose2d)
+        kernels = [
+            _kernel(strides[level + 1] if level + 1 < len(strides) else None, dimension)
+            for level in range(len(strides))
+        ]
+        conv, transposed = _layer("Conv", dimension), _layer("ConvTranspose", dimension)
         strided = max(stem) > 1
         # Space to channels by a convolution whose kernel is its stride: every voxel is seen exactly once.
         self.stem = conv(in_channels, channels[0], stem, stem) if strided else nn.Identity()
@@ -71,14 +74,24 @@ class UNet(nn.Module):
         for level in range(len(channels) - 1, 0, -1):
             self.up.append(transposed(channels[level], channels[level - 1], list(strides[level]), list(strides[level])))
             self.decoder.append(
-                _Level(2 * channels[level - 1], channels[level - 1], [1] * dimension, kernels[level - 1], blocks, residual, dimension)
+                _Level(
+                    2 * channels[level - 1],
+                    channels[level - 1],
+                    [1] * dimension,
+                    kernels[level - 1],
+                    blocks,
+                    residual,
+                    dimension,
+                )
             )
         if strided:
             self.head: nn.Module = transposed(channels[0], out_channels, stem, stem)
         else:
             self.head = conv(channels[0], out_channels, 1)
         self.side_heads = nn.ModuleList(
-            [conv(channels[level], out_channels, 1) for level in range(1, len(channels) - 1)] if deep_supervision else []
+            [conv(channels[level], out_channels, 1) for level in range(1, len(channels) - 1)]
+            if deep_supervision
+            else []
         )
 
     def forward(self, image: Float[Tensor, "b c *grid"]) -> Any:
@@ -118,8 +131,7 @@ class _Level(nn.Module):
         dimension: int,
     ) -> None:
         super().__init__()
-        conv = nn.Conv3d if dimension == 3 else nn.Conv2d
-        norm = nn.InstanceNorm3d if dimension == 3 else nn.InstanceNorm2d
+        conv, norm = _layer("Conv", dimension), _layer("InstanceNorm", dimension)
         layers: list[nn.Module] = []
         for number in range(blocks):
             step = list(stride) if number == 0 else [1] * dimension
@@ -136,6 +148,10 @@ class _Level(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(x)
         return self.last(y if self.shortcut is None else y + self.shortcut(x))
+
+
+def _layer(kind: str, dimension: int) -> Any:
+    return getattr(nn, f"{kind}{dimension}d")
 
 
 def _kernel(next_stride: Sequence[int] | None, dimension: int) -> list[int]:

@@ -167,7 +167,6 @@ def _digest(path: Path, case: Case) -> str:
 
 def _done_before(receipt: Path) -> dict[str, str]:
 
-
     try:
         return dict(json.loads(receipt.read_text(encoding="utf-8"))["cases"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -177,5 +176,10 @@ def _done_before(receipt: Path) -> dict[str, str]:
 def _write_receipt(receipt: Path, predictor: Predictor, done: dict[str, str]) -> None:
     write_json(
         receipt,
-        {"run": str(predictor.run.folder), "dataset": predictor.card.name, "labels": predictor.plan.labels, "cases": done},
+        {
+            "run": str(predictor.run.folder),
+            "dataset": predictor.card.name,
+            "labels": predictor.plan.labels,
+            "cases": done,
+        },
     )

@@ -105,7 +105,7 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
 
     Raises:
         DataError: the case cannot be read, holds NaN, or its label lies on another grid.
-        EnvironmentFault: the disk is full or may not be written; nothing half-written stays.
+        MachineError: the disk is full or may not be written; nothing half-written stays.
     """
     case, plan = task.case, task.plan
     key = content_key(case_digest(case), plan.preparation_key, _VERSION)

@@ -207,12 +207,15 @@ def _look_at_values(name: str, array: np.ndarray, found: Any) -> None:
             )
             return
     if array.min() == array.max():
-        found("error", f"channel {name} is constant", f"every voxel is {array.flat[0]:.6g}", "leave the case out")
+        found(
+            "error",
+            f"channel {name} is constant",
+            f"every voxel is {array.flat[0]:.6g}",
+            "leave the case out",
+        )
 
 
-def _look_at_labels(
-    case: Case, card: Card, image: Volume, found: Any
-) -> tuple[Volume | None, dict[int, int]]:
+def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[Volume | None, dict[int, int]]:
     assert case.label is not None, "called for annotated cases"
     labels = read_labels(case.label)
     difference = image.geometry.difference(labels.geometry)

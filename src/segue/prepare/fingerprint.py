@@ -77,5 +77,8 @@ def _intensities(examinations: Sequence[Examination], channel: int) -> Intensiti
     values = np.concatenate([np.array(e.channels[channel].sample) for e in with_foreground])
     low, high = np.percentile(values, [0.5, 99.5])
     return Intensities(
-        mean=float(values.mean()), std=float(values.std()), percentile_00_5=float(low), percentile_99_5=float(high)
+        mean=float(values.mean()),
+        std=float(values.std()),
+        percentile_00_5=float(low),
+        percentile_99_5=float(high),
     )

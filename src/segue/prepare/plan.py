@@ -223,7 +223,9 @@ def _patch_goal(
     return _triple(np.maximum(1, np.floor(patch)).astype(int))
 
 
-def _unet(patch: Triple, spacing: tuple[float, float, float], machine: Machine, reasons: dict[str, str]) -> dict[str, Any]:
+def _unet(
+    patch: Triple, spacing: tuple[float, float, float], machine: Machine, reasons: dict[str, str]
+) -> dict[str, Any]:
     size, step = np.array(patch, dtype=float), np.array(spacing, dtype=float)
 
     def stride() -> list[int]:
@@ -239,9 +241,8 @@ def _unet(patch: Triple, spacing: tuple[float, float, float], machine: Machine, 
     strides = [[1, 1, 1]]
     while len(strides) < len(widths) and (size >= 2 * _SMALLEST_FEATURE_MAP).any():
         strides.append(stride())
-    reasons["network"] = (
-        f"U-Net of {len(strides)} levels down to a feature map of {_x(size)}"
-        + (f" behind a stem of stride {_x(np.array(stem))}: a CPU then takes several times the steps" if small else "")
+    reasons["network"] = f"U-Net of {len(strides)} levels down to a feature map of {_x(size)}" + (
+        f" behind a stem of stride {_x(np.array(stem))}: a CPU then takes several times the steps" if small else ""
     )
     return {"channels": widths[: len(strides)], "strides": strides, "stem_stride": stem}
 

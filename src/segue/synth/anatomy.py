@@ -122,7 +122,7 @@ def draw_body(random: np.random.Generator) -> Body:
             radii *= random.uniform(0.93, 1.07)
         suv = next((value for name, value in uptake.items() if organ.name.startswith(name)), organ.suv)
         organs.append(replace(organ, centre_mm=tuple(place), radii_mm=tuple(radii), suv=suv))
-    return Body(scale, shift, tuple(organs), random.uniform(0.15, 0.35), random.uniform(22, 26))  # type: ignore[arg-type]
+    return Body(scale, shift, tuple(organs), random.uniform(0.15, 0.35), random.uniform(22, 26))
 
 
 def near_hot_organ(body: Body, centre_mm: np.ndarray, margin_mm: float) -> bool:

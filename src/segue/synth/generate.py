@@ -56,7 +56,7 @@ def generate(
 
     Raises:
         UsageError: the folder holds synthetic patients of another seed.
-        EnvironmentFault: the disk is full or may not be written.
+        MachineError: the disk is full or may not be written.
     """
     order = generator(settings.seed, "negatives", number).permutation(number)
     negative = set(order[: round(number * settings.negatives)].tolist())

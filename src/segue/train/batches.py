@@ -50,7 +50,7 @@ class Batches:
         """The cases in the batch of a step."""
         return [self.cases[number].case.id for number in self._members(step)]
 
-    def __call__(self, step: int) -> tuple[Float32[Tensor, "b c *patch"], Int64[Tensor, "b *patch"]]:
+    def __call__(self, step: int) -> tuple[Float32[Tensor, "b c *patch"], Int64[Tensor, b * patch]]:
         """The batch of one step, on the CPU: images and label numbers."""
         if self._next is not None and self._next[0] == step:
             batch = self._next[1].result()
@@ -88,9 +88,7 @@ class Batches:
         centre: np.ndarray | None = None
         if wants_foreground:
             foreground = self.cases[number].foreground
-            present = [
-                label for label, voxels in foreground.items() if len(voxels) and label != self.plan.ignore_label
-            ]
+            present = [label for label, voxels in foreground.items() if len(voxels) and label != self.plan.ignore_label]
             if present:
                 voxels = foreground[present[int(random.integers(len(present)))]]
                 centre = np.array(np.unravel_index(int(voxels[int(random.integers(len(voxels)))]), shape))

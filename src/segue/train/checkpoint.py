@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Tensors, numbers and strings only.
 
     Raises:
-        EnvironmentFault: the disk is full; the checkpoint before stays.
+        MachineError: the disk is full; the checkpoint before stays.
     """
     with atomic_path(path) as temporary:
         try:
@@ -46,7 +46,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise DataError(
             "the checkpoint is damaged",
             where=path,
-            value=f"{path.stat().st_size} bytes, {str(error).splitlines()[0] if str(error) else type(error).__name__}"[:200],
+            value=f"{path.stat().st_size} bytes, {str(error).splitlines()[0] if str(error) else type(error).__name__}"[
+                :200
+            ],
             remedy="take the other checkpoint (best.pt, last.pt) or train again",
         ) from error
     if not isinstance(content, dict) or content.get("format", 0) > _FORMAT:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from segue.core.errors import EnvironmentFault
+from segue.core.errors import MachineError
 from segue.core.executor import cpu_count
 from segue.prepare import Machine
 
@@ -18,13 +18,13 @@ def pick_device(name: str = "auto") -> torch.device:
     """``auto`` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        EnvironmentFault: the device asked for is not there.
+        MachineError: the device asked for is not there.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, available in there.items() if available)
     if not there.get(name.partition(":")[0], False):
-        raise EnvironmentFault(
+        raise MachineError(
             "this device is not available",
             where=name,
             value=f"torch {torch.__version__} sees {', '.join(kind for kind, yes in there.items() if yes)}",

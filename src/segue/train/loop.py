@@ -220,7 +220,12 @@ class Trainer:
             self.best_dice = mean
             self._save_best(mean)
         events.write(
-            "validated", step=self.step, seconds=schedule.elapsed_s, dice=per_label, mean_dice=mean, best=improved
+            "validated",
+            step=self.step,
+            seconds=schedule.elapsed_s,
+            dice=per_label,
+            mean_dice=mean,
+            best=improved,
         )
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ sagittal planes, head is up. Pixels have their physical aspect.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,9 @@ def case_picture(
 
 
 def curves_picture(
-    series: dict[str, tuple[Sequence[float], Sequence[float]]], label: str, limits: tuple[float, float] | None = None
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    label: str,
+    limits: tuple[float, float] | None = None,
 ) -> bytes:
     """Lines over minutes of training: name -> (minutes, values)."""
     figure = Figure(figsize=(5.6, 3.0))
@@ -140,7 +142,13 @@ def _window(values: np.ndarray, channel: Channel) -> tuple[float, float, str]:
 
 
 def _show(
-    axes: Any, pixels: np.ndarray, plane: Plane, spacing: Sequence[float], low: float, high: float, colours: str
+    axes: Any,
+    pixels: np.ndarray,
+    plane: Plane,
+    spacing: Sequence[float],
+    low: float,
+    high: float,
+    colours: str,
 ) -> None:
     width, height = pixels.shape[0] * spacing[plane.across], pixels.shape[1] * spacing[plane.up]
     axes.imshow(pixels.T, origin="lower", cmap=colours, vmin=low, vmax=high, extent=(0, width, 0, height))
@@ -163,7 +171,13 @@ def _outline(axes: Any, masks: Sequence[np.ndarray | None], plane: Plane, spacin
         up = (np.arange(padded.shape[1]) - 0.5) * spacing[plane.up]
         for label in np.unique(mask[mask > 0]):
             axes.contour(
-                across, up, (padded == label).T.astype(float), [0.5], colors=[colour], linewidths=1.1, linestyles=style
+                across,
+                up,
+                (padded == label).T.astype(float),
+                [0.5],
+                colors=[colour],
+                linewidths=1.1,
+                linestyles=style,
             )
 
 

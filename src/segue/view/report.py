@@ -94,7 +94,9 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
         loader=jinja2.PackageLoader("segue.view"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     sections = [build(source) for build in SECTIONS]
-    page = environment.get_template("report.html").render(title=source.card.title, name=run.folder.name, sections=sections)
+    page = environment.get_template("report.html").render(
+        title=source.card.title, name=run.folder.name, sections=sections
+    )
     write_text(run.report, page)
     return run.report
 
@@ -116,7 +118,7 @@ def _summary(source: _Source) -> Section:
             invented = metrics.get("false_positive_ml_without_truth", {"n": 0})
             if invented["n"]:
                 text.append(
-                    f"{invented['n']} {_part(part)} cases hold no {name}: there the model marked "
+                    f"Where there is no {name} ({invented['n']} of the {_part(part)} cases) the model marked "
                     f"{invented['value']:.2f} ml on average that it should not have."
                 )
     if source.metrics:
@@ -133,8 +135,7 @@ def _summary(source: _Source) -> Section:
     if finished:
         text.append(f"Training took {duration(finished['seconds'])} and {finished['step']} steps.")
     left_out = source.optional("findings.json").get("left_out", [])
-    for finding in left_out:
-        text.append(f"Left out: {finding['case']}: {finding['what']} ({finding['value']}).")
+    text += [f"Left out: {f['case']}: {f['what']} ({f['value']})." for f in left_out]
     failed = [f for content in source.metrics.values() for f in content.get("failed", [])]
     text += [f"Not measured: {f['where']}: {f['what']} ({f['value']})." for f in failed]
     return Section("In short", text, missing=None if source.metrics else "Nothing has been measured yet.")
@@ -209,7 +210,10 @@ def _pictures(source: _Source) -> Section:
             continue
         caption = f"{word}: {case}, Dice {dice:.3f}"
         pictures.append(Picture(png, caption, f"{caption}. Truth in solid orange, prediction in dashed blue outlines"))
-    text = ["Patient's right is on the left of the picture. Planes pass where the true label is largest.", *problems]
+    text = [
+        "Patient's right is on the left of the picture. Planes pass where the true label is largest.",
+        *problems,
+    ]
     return Section("Best, median and worst case", text, pictures=pictures)
 
 
@@ -266,7 +270,13 @@ def _dataset(source: _Source) -> Section:
     if card.licence:
         text.append(f"Licence: {card.licence.spdx}" + (f": {card.licence.note}." if card.licence.note else "."))
     for cited in card.citations:
-        parts = [", ".join(cited.authors), cited.title, cited.venue, str(cited.year), cited.doi and f"doi:{cited.doi}"]
+        parts = [
+            ", ".join(cited.authors),
+            cited.title,
+            cited.venue,
+            str(cited.year),
+            cited.doi and f"doi:{cited.doi}",
+        ]
         text.append("Cite: " + ". ".join(part for part in parts if part) + ".")
     text += [f"Known: {defect.what}." for defect in card.defects]
     split = source.optional("split.json")

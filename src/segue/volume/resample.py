@@ -185,7 +185,10 @@ def _slabs(source: Geometry, target: Geometry, shape: tuple[int, ...]):  # type:
     for start in range(0, target.shape[0], thick):
         place = slice(start, min(target.shape[0], start + thick))
         index = np.meshgrid(
-            np.arange(place.start, place.stop), np.arange(target.shape[1]), np.arange(target.shape[2]), indexing="ij"
+            np.arange(place.start, place.stop),
+            np.arange(target.shape[1]),
+            np.arange(target.shape[2]),
+            indexing="ij",
         )
         points = np.tensordot(index_map[:3, :3], np.stack(index), 1) + index_map[:3, 3][:, None, None, None]
         inside = np.logical_and.reduce([_inside(points[axis], shape[axis]) for axis in range(3)])
@@ -224,7 +227,11 @@ def _oblique_labels(
         winner = np.zeros(best.shape, dtype=labels.dtype)
         for label in present:
             score = ndimage.map_coordinates(
-                (labels == label).astype(np.float32), points[:, inside], order=1, mode="nearest", output=np.float32
+                (labels == label).astype(np.float32),
+                points[:, inside],
+                order=1,
+                mode="nearest",
+                output=np.float32,
             )
             wins = score > best + 1e-6
             best[wins] = score[wins]

@@ -27,7 +27,11 @@ def demo(data: Path, runs: Path, minutes: float = MINUTES) -> tuple[Run, list[Ev
     say(f"{PATIENTS} synthetic patients lie in {root}")
     return train(
         Experiment(
-            dataset="synthetic/petct", data=data, root=root, output=runs / "demo", budget=Budget(minutes=minutes)
+            dataset="synthetic/petct",
+            data=data,
+            root=root,
+            output=runs / "demo",
+            budget=Budget(minutes=minutes),
         )
     )
 

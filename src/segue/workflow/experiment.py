@@ -99,9 +99,7 @@ def _first_difference(name: str, old: Any, new: Any) -> str | None:
     return None if old == new else f"{name} was {old}, now {new}"
 
 
-def budget_options(
-    minutes: float | None, hours: float | None, epochs: int | None, steps: int | None
-) -> dict[str, Any]:
+def budget_options(minutes: float | None, hours: float | None, epochs: int | None, steps: int | None) -> dict[str, Any]:
     """The ``budget`` part of the options, empty when no flag was given."""
     given = {
         name: value

@@ -90,7 +90,10 @@ def check_images(paths: Sequence[Path]) -> CheckResult:
         elif volume.array.min() == volume.array.max():
             findings.append(
                 Finding(
-                    case=name, severity="warning", what="the image is constant", value=f"{volume.array.flat[0]}"
+                    case=name,
+                    severity="warning",
+                    what="the image is constant",
+                    value=f"{volume.array.flat[0]}",
                 )
             )
         if volume.geometry.is_sheared:
@@ -113,10 +116,16 @@ def describe_image(path: Path) -> list[tuple[str, str]]:
     extent = [n * s for n, s in zip(geometry.shape, geometry.spacing_mm, strict=True)]
     rows = [
         ("file", str(path)),
-        ("voxels", "x".join(map(str, geometry.shape)) + (f", {len(array)} channels" if len(array) > 1 else "")),
+        (
+            "voxels",
+            "x".join(map(str, geometry.shape)) + (f", {len(array)} channels" if len(array) > 1 else ""),
+        ),
         ("spacing mm", " x ".join(f"{value:.4g}" for value in geometry.spacing_mm)),
         ("extent mm", " x ".join(f"{value:.0f}" for value in extent)),
-        ("orientation", geometry.axis_codes + (f", sheared by {geometry.shear_degrees:.1f} degrees" if geometry.is_sheared else "")),
+        (
+            "orientation",
+            geometry.axis_codes + (f", sheared by {geometry.shear_degrees:.1f} degrees" if geometry.is_sheared else ""),
+        ),
         ("type", str(array.dtype)),
     ]
     if finite.size:
@@ -193,4 +202,3 @@ def require_sound(examinations: Sequence[Examination], skip_bad: bool, where: ob
             remedy="mend them, or leave them out with --skip-bad",
         )
     return errors
-

@@ -41,7 +41,12 @@ def _predict(predictor: Predictor, cases: Sequence[Case], output: Path) -> list[
 
 
 def evaluate_folders(
-    predictions: Path, truth: str, labels: dict[int, str] | None, data: Path, output: Path | None, workers: int | None
+    predictions: Path,
+    truth: str,
+    labels: dict[int, str] | None,
+    data: Path,
+    output: Path | None,
+    workers: int | None,
 ) -> Evaluation:
     """Compare a folder of masks with the truth and write ``metrics.json`` and ``metrics.csv``."""
     pairs, missing, _ = pair_folders(predictions, truth, labels, data)
@@ -68,14 +73,19 @@ def evaluate_run(
         names = [entry["id"] for entry in run.json("split.json")[part]]
         if not names:
             continue
-        gone = [
-            DataError("the case is not in the dataset any more", where=name) for name in names if name not in cases
-        ]
+        gone = [DataError("the case is not in the dataset any more", where=name) for name in names if name not in cases]
         wanted = [cases[name] for name in names if name in cases]
         predictions = _predict(predictor, wanted, run.predictions(part))
         failed = [prediction.error for prediction in predictions if prediction.error is not None]
         pairs = [
-            Pair(p.case.id, p.case.patient, p.path, p.case.label, predictor.plan.labels, predictor.plan.ignore_label)
+            Pair(
+                p.case.id,
+                p.case.patient,
+                p.path,
+                p.case.label,
+                predictor.plan.labels,
+                predictor.plan.ignore_label,
+            )
             for p in predictions
             if p.path is not None and p.case.label is not None
         ]
@@ -91,7 +101,9 @@ def _score(part: str, pairs: Sequence[Pair], errors: Sequence[DataError], worker
     with stage("evaluate", len(pairs)) as shown:
         for pair, result in map_cases(score_pair, pairs, workers=workers or 1):
             if isinstance(result, DataError):
-                result.where = result.where if result.where and pair.case in result.where else f"{pair.case}: {result.where}"
+                result.where = (
+                    result.where if result.where and pair.case in result.where else f"{pair.case}: {result.where}"
+                )
                 failed.append(result)
             else:
                 scores.append(result)

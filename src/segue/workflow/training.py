@@ -250,10 +250,10 @@ def describe_plan(made: Plan) -> str:
         text = rule.kind if rule.kind != "hu" else f"hu {rule.low:.0f} to {rule.high:.0f}"
         choices[f"normalisation.{channel.name}"] = text
     return "\n".join(
-        f"{name:<{max(map(len, choices)) + 2}}{value}\n    {made.reasons.get(name, '')}" for name, value in choices.items()
+        f"{name:<{max(map(len, choices)) + 2}}{value}\n    {made.reasons.get(name, '')}"
+        for name, value in choices.items()
     )
 
 
 def say_summary(run: Run, seconds: float) -> None:
     say(f"{duration(seconds)} in all. Report: {run.report}  (segue view {run.folder})")
-
