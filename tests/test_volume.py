@@ -13,19 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from itk import as_sitk
 from segue.images import read
 from segue.volume import Geometry, Volume
-
-LPS = np.diag([-1.0, -1.0, 1.0])
-
-
-def as_sitk(array: np.ndarray, grid: Geometry) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    axes = LPS @ grid.affine[:3, :3]
-    image.SetSpacing(grid.spacing_mm)
-    image.SetDirection((axes / np.array(grid.spacing_mm)).ravel())
-    image.SetOrigin(LPS @ grid.affine[:3, 3])
-    return image
 
 
 def by_sitk(array: np.ndarray, source: Geometry, target: Geometry, interpolator: int, fill: float) -> np.ndarray:

@@ -152,11 +152,16 @@ class Card(Settings):
             raise ValueError(f"two labels have the same name: {sorted(foreground.values())}")
         return dict(sorted(foreground.items()))
 
-    @model_validator(mode="after")
-    def _channels(self) -> Card:
-        names = [channel.name for channel in self.channels]
+    @field_validator("channels")
+    @classmethod
+    def _channels(cls, channels: list[Channel]) -> list[Channel]:
+        names = [channel.name for channel in channels]
         if len(set(names)) != len(names):
             raise ValueError(f"two channels have the same name: {names}")
+        return channels
+
+    @model_validator(mode="after")
+    def _ignored(self) -> Card:
         if self.ignore_label in self.labels:
             raise ValueError(f"the ignore label {self.ignore_label} is a named label too")
         return self

@@ -87,7 +87,7 @@ def resample_labels(
 
 def _shared_axes(
     source: Geometry, target: Geometry
-) -> tuple[tuple[int, int, int], list[Float64[np.ndarray, " n"]]] | None:
+) -> tuple[tuple[int, int, int], list[Float64[np.ndarray, _]]] | None:
     """For grids with common axes: the source's axis order, and per target axis the source coordinates."""
     index_map = np.linalg.inv(source.affine) @ target.affine
     linear = index_map[:3, :3]
@@ -110,7 +110,7 @@ def _inside(coordinate: Float64[np.ndarray, "*n"], size: int) -> Bool[np.ndarray
 
 
 def _separable(
-    image: Float32[np.ndarray, "i j k"], coordinates: list[Float64[np.ndarray, " n"]], order: int, fill: float
+    image: Float32[np.ndarray, "i j k"], coordinates: list[Float64[np.ndarray, _]], order: int, fill: float
 ) -> Float32[np.ndarray, "x y z"]:
     inside = [_inside(c, n) for c, n in zip(coordinates, image.shape, strict=True)]
     matrices = [_matrix(c, n, order) for c, n in zip(coordinates, image.shape, strict=True)]
