@@ -1,0 +1,204 @@
+"""Network, loss, augmentation and sliding window, against MONAI and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import sliding_window_inference
+from monai.losses import DiceCELoss
+from scipy import ndimage
+
+from segue.model import AugmentSettings, DiceCrossEntropy, UNet, augment, draw_augmentation, sliding_window
+from segue.model.augment import Augmentation
+
+NONE = AugmentSettings(
+    rotation_probability=0,
+    scaling_probability=0,
+    noise_probability=0,
+    blur_probability=0,
+    brightness_probability=0,
+    contrast_probability=0,
+    low_resolution_probability=0,
+    gamma_probability=0,
+)
+
+
+def drawn(batch: int = 1, channels: int = 1, **changes: object) -> Augmentation:
+    plain = draw_augmentation(NONE, batch, channels, torch.Generator().manual_seed(0))
+    return Augmentation(**{**vars(plain), **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stem", [[1, 1, 1], [2, 2, 2], [2, 2, 1]])
+@pytest.mark.parametrize("residual", [False, True])
+def test_logits_have_the_images_grid(stem: list[int], residual: bool) -> None:
+    network = UNet(2, 3, channels=[4, 8], strides=[[1, 1, 1], [2, 2, 2]], stem_stride=stem, residual=residual)
+    image = torch.randn(2, 2, 16, 16, 8)
+    assert network(image).shape == (2, 3, 16, 16, 8)
+    network(image).sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_two_dimensions_and_deep_supervision() -> None:
+    network = UNet(1, 2, channels=[4, 8, 8], strides=[[1, 1], [2, 2], [2, 2]], dimension=2, deep_supervision=True)
+    image = torch.randn(1, 1, 32, 32)
+    assert [tuple(part.shape[2:]) for part in network(image)] == [(32, 32), (16, 16)]
+    assert network.eval()(image).shape == (1, 2, 32, 32)
+
+
+def test_a_grid_that_cannot_be_halved_is_a_clear_error() -> None:
+    network = UNet(1, 2, channels=[4, 8], strides=[[1, 1, 1], [2, 2, 2]], stem_stride=[2, 2, 2])
+    assert network.divisor == [4, 4, 4]
+    with pytest.raises(ValueError, match=r"multiple of \(4, 4, 4\)"):
+        network(torch.zeros(1, 1, 16, 16, 10))
+    with pytest.raises(ValueError, match="one of each"):
+        UNet(1, 2, channels=[4], strides=[[1, 1, 1], [2, 2, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loss_as_monai(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, 6, 5, 7).to(dtype)
+    target = torch.randint(0, 4, (3, 6, 5, 7))
+    theirs = DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    # MONAI's cross-entropy leaves the background's voxels out with its class; the two parts are compared apart.
+    dice = theirs.dice(logits.float(), target[:, None])
+    entropy = torch.nn.functional.cross_entropy(logits.float(), target)
+    assert DiceCrossEntropy()(logits, target).item() == pytest.approx((dice + entropy).item(), abs=1e-5)
+
+
+def test_ignored_voxels_change_nothing() -> None:
+    logits = torch.randn(1, 3, 4, 4, 4)
+    target = torch.randint(0, 3, (1, 4, 4, 4))
+    target[:, :2] = 9
+    loss = DiceCrossEntropy(ignore_label=9)
+    assert loss(logits, target).item() == pytest.approx(
+        DiceCrossEntropy()(logits[:, :, 2:], target[:, 2:]).item(), abs=1e-6
+    )
+    changed = logits.clone()
+    changed[:, :, :2] += 5
+    assert loss(changed, target).item() == pytest.approx(loss(logits, target).item(), abs=1e-6)
+
+
+def test_deep_supervision_weights_halve() -> None:
+    fine, coarse = torch.randn(1, 2, 8, 8, 8), torch.randn(1, 2, 4, 4, 4)
+    target = torch.randint(0, 2, (1, 8, 8, 8))
+    single = DiceCrossEntropy()
+    expected = (single(fine, target) + 0.5 * single(coarse, target[:, ::2, ::2, ::2])) / 1.5
+    assert single([fine, coarse], target).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_same_parameters_give_the_same_batch_and_none_changes_nothing() -> None:
+    images, labels = torch.randn(2, 2, 12, 10, 8), torch.randint(0, 3, (2, 12, 10, 8))
+    padding = torch.zeros(2)
+    settings = AugmentSettings(mirror_axes=(0,))
+    one = draw_augmentation(settings, 2, 2, torch.Generator().manual_seed(5))
+    two = draw_augmentation(settings, 2, 2, torch.Generator().manual_seed(5))
+    first, second = (augment(images, labels, d, (1, 1, 2), padding) for d in (one, two))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    same = augment(images, labels, drawn(2, 2), (1, 1, 1), padding)
+    assert torch.equal(same[0], images)
+    assert torch.equal(same[1], labels)
+
+
+@pytest.mark.parametrize(("spacing", "axis"), [((1.0, 1.0, 1.0), 0), ((1.0, 2.0, 3.0), 1), ((0.7, 0.7, 4.0), 2)])
+def test_rotation_in_millimetres_as_scipy(spacing: tuple[float, float, float], axis: int) -> None:
+    shape = (18, 16, 14)
+    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 1.5)
+    angles = torch.zeros(1, 3)
+    angles[0, axis] = 0.3
+    ours = augment(
+        torch.tensor(image, dtype=torch.float32)[None, None],
+        torch.zeros(1, *shape, dtype=torch.int64),
+        drawn(angles=angles, scale=torch.full((1, 3), 1.1)),
+        spacing,
+        torch.zeros(1),
+    )[0][0, 0].numpy()
+    turn = np.eye(3)
+    a, b = [n for n in range(3) if n != axis]
+    turn[a, a] = turn[b, b] = math.cos(0.3)
+    turn[a, b], turn[b, a] = -math.sin(0.3), math.sin(0.3)
+    matrix = np.diag(1 / np.array(spacing)) @ turn @ np.diag(spacing) / 1.1
+    centre = (np.array(shape) - 1) / 2
+    theirs = ndimage.affine_transform(image, matrix, centre - matrix @ centre, order=1, mode="constant")
+    inner = tuple(slice(4, -4) for _ in range(3))
+    assert np.abs(ours - theirs)[inner].max() < 1e-4
+
+
+def test_mirror_blur_noise_gamma_contrast_and_low_resolution() -> None:
+    torch.manual_seed(0)
+    images, labels = torch.randn(1, 1, 12, 10, 8), torch.randint(0, 3, (1, 12, 10, 8))
+    padding = torch.zeros(1)
+
+    def applied(**changes: object) -> tuple[torch.Tensor, torch.Tensor]:
+        return augment(images, labels, drawn(**changes), (1, 1, 1), padding)
+
+    flipped = applied(mirror=torch.tensor([[1.0, -1.0, 1.0]]))
+    assert torch.equal(flipped[0], images.flip(3))
+    assert torch.equal(flipped[1], labels.flip(2))
+    blurred = applied(blur=torch.tensor([[0.8]]))[0][0, 0].numpy()
+    theirs = ndimage.gaussian_filter(images[0, 0].numpy(), 0.8, mode="nearest", radius=3)
+    assert np.abs(blurred - theirs).max() < 1e-5
+    noisy = applied(noise=torch.tensor([[0.5]]))[0] - images
+    assert noisy.std().item() == pytest.approx(0.5, rel=0.1)
+    gamma = applied(gamma=torch.tensor([[1.4]]))[0]
+    assert gamma.mean().item() == pytest.approx(images.mean().item(), abs=1e-4)
+    assert gamma.std().item() == pytest.approx(images.std().item(), rel=1e-3)
+    contrast = applied(contrast=torch.tensor([[0.5]]))[0]
+    assert contrast.std().item() == pytest.approx(0.5 * images.std().item(), rel=1e-4)
+    coarse = applied(low_resolution=torch.tensor([[0.5]]))[0]
+    assert coarse.std() < 0.9 * images.std()
+
+
+def test_what_rotates_in_from_outside_is_padding() -> None:
+    images = torch.full((1, 1, 16, 16, 16), 3.0)
+    angles = torch.tensor([[0.5, 0.0, 0.0]])
+    result = augment(
+        images, torch.ones(1, 16, 16, 16, dtype=torch.int64), drawn(angles=angles), (1, 1, 1), torch.tensor([-2.0])
+    )
+    assert result[0].min().item() == pytest.approx(-2.0)
+    assert result[1].min().item() == 0
+
+
+class Pointwise(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x.square(), -x], 1)
+
+
+@pytest.mark.parametrize("shape", [(30, 25, 20), (9, 40, 12), (8, 8, 8), (12, 12, 12)])
+def test_a_pointwise_network_sees_every_voxel_once(shape: tuple[int, int, int]) -> None:
+    image = torch.randn(1, *shape)
+    result = sliding_window(
+        Pointwise(), image, patch=(12, 12, 12), overlap=0.5, batch=3, device=torch.device("cpu"), padding=torch.zeros(1)
+    )
+    assert result.shape == (3, *shape)
+    assert torch.allclose(result, Pointwise()(image[None])[0], atol=1e-5)
+
+
+def test_windows_are_blended_by_the_gaussian() -> None:
+    torch.manual_seed(0)
+    network = UNet(1, 2, channels=[4, 8], strides=[[1, 1, 1], [2, 2, 2]]).eval()
+    image = torch.randn(1, 32, 16, 16)
+    ours = sliding_window(
+        network, image, patch=(16, 16, 16), overlap=0.5, batch=2, device=torch.device("cpu"), padding=torch.zeros(1)
+    )
+    # MONAI's windows and weights; it puts a floor under the weights, so only the blend along the centre line is equal.
+    with torch.no_grad():
+        theirs = sliding_window_inference(
+            image[None], (16, 16, 16), 2, network, 0.5, mode="gaussian", sigma_scale=0.125
+        )[0]
+    assert (ours - theirs)[:, :, 5:11, 5:11].abs().max() < 1e-2
+    total, weights = np.zeros((2, 32, 16, 16)), np.zeros((32, 16, 16))
+    line = np.exp(-0.5 * ((np.arange(16) - 7.5) / 2) ** 2)
+    weight = line[:, None, None] * line[None, :, None] * line[None, None, :]
+    for start in (0, 8, 16):
+        with torch.no_grad():
+            logits = network(image[None, :, start : start + 16])[0].double().numpy()
+        total[:, start : start + 16] += logits * weight
+        weights[start : start + 16] += weight
+    assert np.abs(ours.numpy() - total / weights).max() < 1e-4

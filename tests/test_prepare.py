@@ -1,0 +1,264 @@
+"""Quality control, fingerprint, plan, prepared cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segue.catalogue import Case, open_dataset
+from segue.core.errors import DataError, UsageError
+from segue.images import read, read_labels, write
+from segue.prepare import (
+    Budget,
+    ExamineTask,
+    Machine,
+    Network,
+    PlanOverrides,
+    PrepareTask,
+    examine,
+    fingerprint,
+    plan,
+    prepare_case,
+    prepared_image,
+)
+from segue.prepare.cache import normalised
+from segue.prepare.fingerprint import Fingerprint, Intensities
+from segue.prepare.plan import Normalisation
+from segue.train import build_network
+from segue.volume import Geometry, Volume
+
+CPU = Machine("cpu", 2, 16.0)
+
+
+def replaced(path: Path, array: np.ndarray, grid: Geometry | None = None, kind: str = "intensity") -> None:
+    old = read(path)
+    path.unlink()
+    write(Volume(array[None], grid or old.geometry, kind), path)  # type: ignore[arg-type]
+
+
+def first_finding(root: Path, name: str = "blob_00") -> str:
+    dataset = open_dataset(root)
+    case = next(c for c in dataset.cases if c.id == name)
+    found = examine(ExamineTask(case, dataset.card)).findings
+    assert len(found) == 1
+    assert found[0].case == name
+    return f"{found[0].severity}: {found[0].what} ({found[0].value})"
+
+
+def test_a_sound_case_has_no_findings(blobs: Path) -> None:
+    dataset = open_dataset(blobs)
+    for case in dataset.cases:
+        assert examine(ExamineTask(case, dataset.card)).findings == []
+
+
+@pytest.mark.parametrize("what", ["nan", "constant", "grid", "shape", "label", "fraction", "cut", "gone", "empty"])
+def test_what_is_wrong_is_found(blobs: Path, what: str) -> None:
+    image, label = blobs / "imagesTr" / "blob_00.nii.gz", blobs / "labelsTr" / "blob_00.nii.gz"
+    values, numbers = read(image).array[0].copy(), read_labels(label).array[0].copy()
+    grid = read(label).geometry
+    if what == "nan":
+        values[3, 3, 3] = np.nan
+        replaced(image, values)
+        assert first_finding(blobs) == f"error: channel MRI holds NaN or infinite values (1 of {values.size} voxels)"
+    elif what == "constant":
+        replaced(image, np.full_like(values, 7))
+        assert first_finding(blobs) == "error: channel MRI is constant (every voxel is 7)"
+    elif what == "grid":
+        moved = grid.affine.copy()
+        moved[0, 3] += 2
+        replaced(label, numbers, Geometry(grid.shape, moved), "labels")
+        assert "different grids (positions differ by up to 2 mm)" in first_finding(blobs)
+    elif what == "shape":
+        replaced(label, numbers[1:], grid.cropped((0, 0, 0), numbers[1:].shape), "labels")
+        assert "different grids (shape 20x18x16 against 19x18x16)" in first_finding(blobs)
+    elif what == "label":
+        numbers[0, 0, :3] = 7
+        replaced(label, numbers, kind="labels")
+        assert first_finding(blobs) == "error: the label holds values that the card does not name (7 in 3 voxels)"
+    elif what == "fraction":
+        replaced(label, numbers + 0.5)
+        assert "error: a mask holds whole numbers" in first_finding(blobs)
+    elif what == "cut":
+        image.write_bytes(image.read_bytes()[:1000])
+        assert "error: the file is cut short" in first_finding(blobs) or "unpacked" in first_finding(blobs)
+    elif what == "gone":
+        image.unlink()
+        assert "error: this file cannot be read" in first_finding(blobs)
+    else:
+        replaced(label, np.zeros_like(numbers), kind="labels")
+        assert first_finding(blobs) == "note: nothing is labelled in this case (0 foreground voxels)"
+
+
+def test_a_changed_file_is_looked_at_again(blobs: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(blobs)
+    task = ExamineTask(dataset.labelled[0], dataset.card, tmp_path / "cache")
+    assert examine(task).sound
+    assert examine(task) == examine(task)
+    image = dataset.labelled[0].images[0]
+    values = read(image).array[0].copy()
+    values[0, 0, 0] = np.inf
+    replaced(image, values)
+    assert not examine(task).sound
+
+
+def facts(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], unit: str = "arbitrary", part: float = 0.05
+) -> Fingerprint:
+    return Fingerprint(
+        dataset="x",
+        dimension=3,
+        channels=[{"name": "a", "unit": unit}],  # type: ignore[list-item]
+        labels={1: "a", 2: "b"},
+        ignore_label=None,
+        mirror_axes=[],
+        cases=5,
+        patients=5,
+        shapes=[shape] * 5,
+        spacings_mm=[spacing] * 5,
+        intensities=[Intensities(mean=80, std=20, percentile_00_5=-50, percentile_99_5=180)],
+        foreground_part=part,
+        empty_cases=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((36, 50, 35), (1, 1, 1)),
+        ((512, 512, 120), (0.75, 0.75, 2.5)),
+        ((512, 512, 20), (0.5, 0.5, 6.0)),
+        ((320, 320, 15), (0.6, 0.6, 4.0)),
+        ((200, 200, 150), (2, 2, 3)),
+        ((256, 256, 1), (1, 1, 1)),
+        ((5, 5, 5), (1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("machine", [CPU, Machine("cuda", 8, 80.0), Machine("mps", 8, 16.0)])
+def test_every_plan_can_be_built_and_run(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], machine: Machine
+) -> None:
+    import torch
+
+    made = plan(facts(shape, spacing), machine)
+    network = build_network(made)
+    assert all(side % step == 0 for side, step in zip(made.patch, network.divisor, strict=True))  # type: ignore[arg-type, call-overload]
+    if np.prod(made.patch) < 200_000:
+        with torch.no_grad():
+            assert network(torch.zeros(1, 1, *made.patch)).shape == (1, 3, *made.patch)
+    for name in ("spacing_mm", "patch", "batch", "network", "foreground_share", "mirror_axes", "normalisation.a"):
+        assert made.reasons[name]
+
+
+def test_the_plan_is_a_function_of_its_input_and_thick_slices_are_not_strided() -> None:
+    one, two = (plan(facts((320, 320, 15), (0.6, 0.6, 4.0)), CPU) for _ in range(2))
+    assert one == two
+    assert one.network.args["stem_stride"] == [2, 2, 1]
+    assert one.preparation_key == plan(facts((320, 320, 15), (0.6, 0.6, 4.0)), Machine("cuda", 8, 80.0)).preparation_key
+
+
+def test_what_a_person_sets_wins_and_is_said() -> None:
+    made = plan(
+        facts((64, 64, 64), (1, 1, 1)), CPU, PlanOverrides(batch=3, patch=(32, 32, 32)), Network(args={"blocks": 1})
+    )
+    assert (made.batch, made.patch, made.network.args["blocks"]) == (3, (32, 32, 32), 1)
+    assert made.reasons["batch"] == "set by you"
+
+
+def test_units_decide_the_normalisation() -> None:
+    assert plan(facts((64,) * 3, (1, 1, 1), "HU"), CPU).normalisation[0] == Normalisation(
+        kind="hu", low=-50, high=180, mean=80, std=20
+    )
+    assert plan(facts((64,) * 3, (1, 1, 1), "SUV"), CPU).normalisation[0].kind == "suv"
+    image = np.random.default_rng(0).normal(50, 10, (3, 8, 8, 8)).astype(np.float32)
+    rules = [
+        Normalisation(kind="hu", low=40, high=60, mean=50, std=5),
+        Normalisation(kind="suv"),
+        Normalisation(kind="image"),
+    ]
+    ours = normalised(image, rules)
+    assert np.allclose(ours[0], (np.clip(image[0], 40, 60) - 50) / 5, atol=1e-5)
+    assert np.allclose(ours[1], np.log1p(image[1]) - 1, atol=1e-5)
+    assert np.allclose(ours[2], normalised(image * 1000, rules)[2], atol=1e-3)  # the scale of the unit does not matter
+    assert ours[2].mean() == pytest.approx(0, abs=1e-5)
+
+
+def test_budgets() -> None:
+    assert Budget(hours=1).seconds == 3600
+    assert Budget(steps=5).seconds is None
+    assert Budget().seconds == 1800
+    with pytest.raises(ValueError, match="one of"):
+        Budget(minutes=1, steps=1)
+
+
+def test_a_prepared_case_is_the_image_turned_normalised_and_resampled(blobs: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(blobs)
+    case = dataset.labelled[0]
+    turned = read(case.images[0]).oriented("LIP")
+    write(turned, tmp_path / "i.nii.gz")
+    write(read_labels(case.label or "").oriented("LIP"), tmp_path / "l.nii.gz")
+    other = Case("turned", "turned", (tmp_path / "i.nii.gz",), tmp_path / "l.nii.gz")
+    examinations = [examine(ExamineTask(c, dataset.card)) for c in dataset.labelled]
+    made = plan(fingerprint(dataset.card, examinations), CPU, PlanOverrides(spacing_mm=(1.0, 1.0, 1.0)))
+    ready, again = (prepare_case(PrepareTask(c, dataset.card, made, tmp_path / "cache")) for c in (case, other))
+    assert ready.image.dtype == np.float16
+    assert np.array_equal(ready.image, again.image)  # the file's orientation does not matter
+    assert np.array_equal(ready.labels, again.labels)
+    source = read(case.images[0])
+    values = source.array[0].astype(float)
+    low, high = np.percentile(values, [0.5, 99.5])
+    values = values.clip(low, high)
+    values = (values - values.mean()) / values.std()
+    assert ready.image.shape[1:] == (20, 22, 24)
+    zoom = np.array(ready.image.shape[1:]) / source.array.shape[1:]
+    theirs = ndimage.zoom(values, zoom, order=3, mode="mirror", grid_mode=True)
+    inner = tuple(slice(3, -3) for _ in range(3))
+    assert np.abs(ready.image[0].astype(float) - theirs)[inner].max() < 0.02
+    for label, voxels in ready.foreground.items():
+        assert (np.asarray(ready.labels).ravel()[voxels] == label).all()
+
+
+def test_prepared_cases_are_kept_by_content(blobs: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(blobs)
+    examinations = [examine(ExamineTask(c, dataset.card)) for c in dataset.labelled]
+    made = plan(fingerprint(dataset.card, examinations), CPU)
+    task = PrepareTask(dataset.labelled[0], dataset.card, made, tmp_path)
+    first = prepare_case(task)
+    stamp = (first.folder / "image.npy").stat().st_mtime_ns
+    assert prepare_case(task).folder == first.folder
+    assert (first.folder / "image.npy").stat().st_mtime_ns == stamp
+    coarser = made.model_copy(update={"spacing_mm": (2.0, 2.0, 2.0)})
+    assert prepare_case(PrepareTask(task.case, task.card, coarser, tmp_path)).folder != first.folder
+    replaced(task.case.images[0], read(task.case.images[0]).array[0] + 1)
+    assert prepare_case(task).folder != first.folder
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_nan_never_reaches_the_cache(blobs: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(blobs)
+    made = plan(fingerprint(dataset.card, [examine(ExamineTask(c, dataset.card)) for c in dataset.labelled]), CPU)
+    values = read(dataset.labelled[0].images[0]).array[0].copy()
+    values[0] = np.nan
+    replaced(dataset.labelled[0].images[0], values)
+    with pytest.raises(DataError, match="blob_00: the image holds NaN"):
+        prepare_case(PrepareTask(dataset.labelled[0], dataset.card, made, tmp_path))
+    assert not list(tmp_path.rglob("image.npy"))
+
+
+def test_a_network_of_ones_own_is_named_by_path() -> None:
+    made = plan(facts((16, 16, 16), (1, 1, 1)), CPU, network=Network(target="own_network:Tiny", args={"width": 3}))
+    assert build_network(made).width == 3  # type: ignore[comparison-overlap]
+    for target in ("own_network:Missing", "nowhere.at_all:Tiny", "own_network", "own_network:NUMBER"):
+        with pytest.raises(UsageError, match="network"):
+            build_network(made.model_copy(update={"network": Network(target=target)}))
+
+
+def test_preparing_an_image_keeps_its_field_of_view() -> None:
+    grid = Geometry((20, 30, 10), np.diag([-1.0, -1.0, 4.0, 1.0]))
+    made = plan(facts((20, 30, 10), (1, 1, 4)), CPU, PlanOverrides(spacing_mm=(2.0, 2.0, 2.0)))
+    image = Volume(np.random.default_rng(0).random((1, 20, 30, 10)).astype(np.float32), grid)
+    ready = prepared_image(image, made)
+    assert ready.geometry.shape == (10, 15, 20)
+    assert ready.geometry.axis_codes == "RAS"
