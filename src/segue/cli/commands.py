@@ -56,7 +56,7 @@ def demo(
     runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
     minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
 ) -> None:
-    """Generate synthetic PET/CT, train on it, and write a report: the whole road in minutes.
+    """Synthetic PET/CT, trained on and measured, in five minutes.
 
     Example: segue demo
     """
@@ -76,7 +76,7 @@ def get(
     seed: Annotated[int, typer.Option(help="Synthetic data: another seed, other patients.")] = 0,
     workers: Workers = None,
 ) -> None:
-    """Bring a dataset to DATA/NAME: import what you downloaded, or generate it.
+    """Import what you downloaded, or generate a dataset.
 
     Example: segue get msd/hippocampus --from ~/Downloads/Task04_Hippocampus.tar
     """
@@ -106,7 +106,9 @@ def check(
     data: Data = Path("data"),
     workers: Workers = None,
 ) -> None:
-    """Look for what is wrong with images and labels before training. Exit code 3 if there are errors.
+    """Find what is wrong with images and labels.
+
+    Exit code 3 if there are errors.
 
     Example: segue check msd/hippocampus
     """
@@ -135,7 +137,7 @@ def plan(
     assignments: Set = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Show every choice that training would make, with its reason.
+    """Show what training would choose, and why.
 
     Example: segue plan msd/hippocampus
     """
@@ -154,7 +156,9 @@ def prepare(
     skip_bad: SkipBad = False,
     workers: Workers = None,
 ) -> None:
-    """Bring every case into the form that the network reads; train does this by itself.
+    """Bring every case into the network's form.
+
+    train does this by itself; prepare does it beforehand.
 
     Example: segue prepare msd/hippocampus
     """
@@ -188,7 +192,9 @@ def train(
     workers: Workers = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and stop.")] = False,
 ) -> None:
-    """Train a model and measure it: check, plan, prepare, train, predict, evaluate, report.
+    """Train a model, measure it and write its report.
+
+    Checks, plans, prepares, trains, predicts, evaluates and reports.
 
     Stopped by Ctrl-C or by a power cut, the same command goes on where it was.
 
@@ -219,7 +225,9 @@ def predict(
     data: Data = Path("data"),
     device: Device = "auto",
 ) -> None:
-    """Segment new images; each mask has its image's own geometry. Exit code 3 if a case failed.
+    """Segment new images with a trained model.
+
+    Each mask has its image's own geometry. Exit code 3 if a case failed.
 
     Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
     """
@@ -246,7 +254,9 @@ def evaluate(
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
-    """Measure a run, or a folder of masks against the truth. Exit code 3 if a case failed.
+    """Measure a run, or masks against the truth.
+
+    Exit code 3 if a case failed.
 
     Example: segue evaluate --pred out --truth labelsTs
     """

@@ -1,6 +1,6 @@
-"""Pictures and the report of a run."""
+"""Pictures of cases and the report of a run."""
 
-from segue.view.pictures import case_picture
+from segue.view.picture import case_picture
 from segue.view.report import write_report
 
 __all__ = ["case_picture", "write_report"]

@@ -1,0 +1,283 @@
+"""The sections of the report: each turns the facts of a run into what its template shows."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from segue.catalogue.card import Citation
+from segue.core.console import duration
+from segue.prepare import Plan
+from segue.view.curves import learning_curves
+from segue.view.facts import Part, Remark, RunFacts
+from segue.view.gallery import gallery
+from segue.view.summary import PART_NAMES, summarise
+from segue.view.words import DASH, count, dice, interval, listed, ml, sentence
+
+_MOST_ROWS = 200
+_MOST_EXAMPLES = 3
+_SECONDS = "seconds: "
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page; its template is ``<name>.html``."""
+
+    name: str
+    title: str
+    content: Callable[[RunFacts], dict[str, Any]]
+
+
+def _summary(facts: RunFacts) -> dict[str, Any]:
+    return asdict(summarise(facts))
+
+
+def _measures(facts: RunFacts) -> dict[str, Any]:
+    tables = [{"title": PART_NAMES[name], **_aggregate(part)} for name, part in facts.parts.items()]
+    return {"tables": tables, "problem": facts.missing.get("metrics.json")}
+
+
+def _aggregate(part: Part) -> dict[str, Any]:
+    rows = []
+    for label in part.labels:
+        negative = part.mean(label, "false_positive_ml_without_truth")
+        overlap = part.mean(label, "dice")
+        rows.append(
+            {
+                "label": label,
+                "dice": overlap.value,
+                "interval": interval(overlap),
+                "low_high": overlap.ci95,
+                "n": overlap.n,
+                "volumes": [
+                    ml(part.mean(label, metric).value)
+                    for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
+                ],
+                "negative": f"{ml(negative.value)} ({negative.n})" if negative.n else DASH,
+                "empty": round(part.mean(label, "dice_both_empty").value or 0),
+            }
+        )
+    overall = part.mean("all", "dice")
+    return {
+        "rows": rows,
+        "negatives": any(row["negative"] != DASH for row in rows),
+        "all": {"dice": overall.value, "interval": interval(overall), "low_high": overall.ci95, "n": overall.n}
+        if len(rows) > 1
+        else None,
+    }
+
+
+def _pictures(facts: RunFacts) -> dict[str, Any]:
+    shown = gallery(facts)
+    units = {channel.unit for channel in facts.card.channels} if facts.card else set()
+    windows = [
+        text
+        for unit, text in (
+            ("HU", "CT from −160 to 240 HU"),
+            ("SUV", "PET from SUV 0 to 10, dark is high, with the maximum projected from front to back"),
+            ("arbitrary", "images in arbitrary units from their 1st to their 99th percentile"),
+        )
+        if unit in units
+    ]
+    groups = [
+        {
+            "title": PART_NAMES[name],
+            "cases": [{**asdict(case), "src": _data_uri(case.png) if case.png else None} for case in cases],
+        }
+        for name, cases in shown.items()
+    ]
+    problem = None if groups else facts.missing.get("metrics.json", "No case was measured, so there is none to show.")
+    return {"groups": groups, "problem": problem, "windows": sentence("; ".join(windows))}
+
+
+def _cases(facts: RunFacts) -> dict[str, Any]:
+    tables = []
+    for name, part in facts.parts.items():
+        several = len(part.labels) > 1
+        rows = [
+            {
+                "case": case_name,
+                "patient": case.patient if case.patient != case_name else "",
+                "mean": case.mean_dice,
+                "labels": [
+                    {
+                        "name": label,
+                        "dice": case.of(label, "dice"),
+                        "volumes": [
+                            ml(case.of(label, metric))
+                            for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
+                        ],
+                    }
+                    for label in case.labels
+                ],
+            }
+            for case_name, case in part.worst_first[:_MOST_ROWS]
+        ]
+        tables.append(
+            {
+                "title": PART_NAMES[name],
+                "several": several,
+                "patients": any(row["patient"] for row in rows),
+                "rows": rows,
+                "hidden": max(0, len(part.cases) - _MOST_ROWS),
+                "failed": [failure.model_dump() for failure in part.failed],
+            }
+        )
+    return {"tables": tables, "problem": facts.missing.get("metrics.json")}
+
+
+def _curves(facts: RunFacts) -> dict[str, Any]:
+    steps, looks = facts.of("step"), facts.of("validated")
+    if not steps and not looks:
+        return {"problem": facts.missing.get("events.jsonl", "The training has not written a step yet.")}
+    kept = [look for look in looks if look.get("best")]
+    told = "No validation yet: only the loss can be shown."
+    if kept:
+        told = f"Kept: the state after step {kept[-1].get('step')}, validation Dice {dice(kept[-1].get('mean_dice'))}."
+    resumed = len(facts.of("resumed"))
+    return {
+        "light": _data_uri(learning_curves(facts.events, "light")),
+        "dark": _data_uri(learning_curves(facts.events, "dark")),
+        "told": told if kept or not looks else "",
+        "resumed": f"The training was interrupted and resumed {count(resumed, 'time')}." if resumed else "",
+        "alt": f"Curves of the loss ({count(len(steps), 'point')}) and of the validation Dice "
+        f"({count(len(looks), 'point')}) over the minutes of training.",
+    }
+
+
+def _plan(facts: RunFacts) -> dict[str, Any]:
+    if facts.plan is None:
+        return {"problem": facts.missing.get("plan.json")}
+    return {"choices": _choices(facts.plan)}
+
+
+def _choices(plan: Plan) -> list[tuple[str, str, str]]:
+    """(what, choice, reason); a reason whose choice has no row of its own gets one."""
+    rules = {"hu": "clipped to {0.low:.0f} to {0.high:.0f} HU, minus {0.mean:.0f}, over {0.std:.0f}",
+             "suv": "log(1 + SUV) − 1", "image": "minus the image's mean, over its deviation"}  # fmt: skip
+    network = plan.network.target or "U-Net"
+    arguments = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan.network.args.items())
+    rows = [
+        ("spacing_mm", "voxel spacing", " × ".join(f"{value:g}" for value in plan.spacing_mm) + " mm"),
+        *[
+            (f"normalisation.{channel.name}", f"intensities of {channel.name}", rules[rule.kind].format(rule))
+            for channel, rule in zip(plan.channels, plan.normalisation, strict=False)
+        ],
+        ("patch", "patch", " × ".join(map(str, plan.patch)) + " voxels"),
+        ("batch", "batch", count(plan.batch, "patch", "patches") + " a step"),
+        ("network", "network", network + (f" ({arguments})" if arguments else "")),
+        ("mirror_axes", "mirrored in training", _axes(plan.mirror_axes)),
+        ("foreground_share", "patches centred on foreground", f"{100 * plan.foreground_share:.0f} %"),
+        ("overlap", "overlap of the sliding window", f"{100 * plan.overlap:.0f} %"),
+    ]
+    known = {key for key, _, _ in rows}
+    unnamed = "fixed: the same for every dataset"
+    return [(name, value, sentence(plan.reasons.get(key, unnamed))) for key, name, value in rows] + [
+        (key.replace("_", " "), "", sentence(why)) for key, why in plan.reasons.items() if key not in known
+    ]
+
+
+def _axes(axes: list[int]) -> str:
+    names = {0: "left–right", 1: "front–back", 2: "head–foot"}
+    return listed([names.get(axis, str(axis)) for axis in axes]) if axes else "no axis"
+
+
+def _data(facts: RunFacts) -> dict[str, Any]:
+    card = facts.card
+    content: dict[str, Any] = {"card": card, "problem": facts.missing.get("card.json")}
+    if card is not None:
+        content["citations"] = [_citation(citation) for citation in card.citations]
+        content["homepage"] = _link(card.access.homepage)
+        content["labels"] = ", ".join(f"{number} {name}" for number, name in card.labels.items())
+        content["channels"] = ", ".join(
+            channel.name + (f" ({channel.unit})" if channel.unit != "arbitrary" else "") for channel in card.channels
+        )
+    content["split"] = [
+        (PART_NAMES.get(name, "training"), count(facts.patients(name), "patient"), count(len(members), "image"))
+        for name in ("train", "val", "test")
+        if (members := facts.split.get(name))
+    ]
+    content["split_problem"] = facts.missing.get("split.json")
+    content["remarks"] = _remarks(facts.remarks.left_out + facts.remarks.findings) if facts.remarks else []
+    content["remarks_problem"] = facts.missing.get("findings.json")
+    return content
+
+
+def _citation(citation: Citation) -> dict[str, str | None]:
+    authors = [author.strip() for author in citation.authors]
+    names = "; ".join(author for author in authors if author != "others") + (" et al." if "others" in authors else "")
+    number = f"({citation.number})" if citation.number else ""
+    where = " ".join(part for part in (citation.venue, str(citation.volume or ""), number) if part)
+    where += f", {citation.pages}" if citation.pages else ""
+    link = f"https://arxiv.org/abs/{citation.arxiv}" if citation.arxiv else None
+    if citation.doi:
+        link = f"https://doi.org/{citation.doi}"
+    title = citation.title.rstrip(".")
+    return {"names": names, "title": title, "where": where, "year": str(citation.year), "link": link}
+
+
+def _link(address: str | None) -> str | None:
+    """Only what a browser opens as a page; a card is a file that anybody may have written."""
+    return address if address and address.startswith(("https://", "http://")) else None
+
+
+def _remarks(remarks: list[Remark]) -> list[dict[str, Any]]:
+    """Grouped by what was found, the gravest and most frequent first."""
+    groups: dict[tuple[str, str], list[Remark]] = {}
+    for remark in dict.fromkeys(remarks):
+        groups.setdefault((remark.severity, remark.what), []).append(remark)
+    order = {"error": 0, "warning": 1, "note": 2}
+    table = []
+    for (severity, what), found in sorted(groups.items(), key=lambda item: (order.get(item[0][0], 3), -len(item[1]))):
+        examples = [remark.case + (f": {remark.value}" if remark.value else "") for remark in found]
+        remedy = next((remark.remedy for remark in found if remark.remedy), "")
+        table.append(
+            {
+                "severity": "left out" if severity == "error" else severity,
+                "what": what,
+                "number": len({remark.case for remark in found}),
+                "examples": "; ".join(examples[:_MOST_EXAMPLES])
+                + (f"; and {len(examples) - _MOST_EXAMPLES} more" if len(examples) > _MOST_EXAMPLES else ""),
+                "remedy": remedy,
+            }
+        )
+    return table
+
+
+def _environment(facts: RunFacts) -> dict[str, Any]:
+    plain = {k: v for k, v in facts.environment.items() if not k.startswith(_SECONDS) and k != "command"}
+    stages = []
+    for name, value in facts.environment.items():
+        if name.startswith(_SECONDS):
+            try:
+                stages.append((name.removeprefix(_SECONDS), duration(float(value))))
+            except ValueError:
+                stages.append((name.removeprefix(_SECONDS), value))
+    return {
+        "command": facts.environment.get("command") or f"segue train {facts.run.config}",
+        "rows": list(plain.items()),
+        "stages": stages,
+        "problem": facts.missing.get("environment.json"),
+        "settings": yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True) if facts.settings else None,
+        "settings_problem": facts.missing.get("config.yaml"),
+    }
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+SECTIONS = (
+    Section("summary", "In short", _summary),
+    Section("measures", "How well", _measures),
+    Section("pictures", "Best, median and worst", _pictures),
+    Section("cases", "Every case", _cases),
+    Section("curves", "Learning curves", _curves),
+    Section("plan", "Plan", _plan),
+    Section("data", "Data", _data),
+    Section("environment", "Environment", _environment),
+)

@@ -1,0 +1,200 @@
+"""The run in plain sentences: what was learned, from whom, how well, and how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from segue.core.console import duration
+from segue.view.facts import Part, RunFacts
+from segue.view.words import DASH, count, dice, interval, listed, ml, sentence
+
+# Test first: its figures are the ones to trust.
+PART_NAMES = {"test": "test", "val": "validation"}
+_FEW_PATIENTS = 10
+_NAMED_CASES = 8
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that one sees first."""
+
+    value: str
+    name: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Tiles, paragraphs, and what one should know before believing them."""
+
+    tiles: list[Tile]
+    paragraphs: list[str]
+    cautions: list[str]
+
+
+def summarise(facts: RunFacts) -> Summary:
+    """The summary of a run, however far it has come."""
+    paragraphs = [_learned(facts)]
+    cautions: list[str] = []
+    for number, (name, part) in enumerate(facts.parts.items()):
+        paragraphs += _measured(name, part, explained=number == 0)
+        if part.cases:
+            cautions += _caution(name, part, facts)
+    if not facts.parts:
+        paragraphs.append(facts.missing.get("metrics.json", "Nothing has been measured yet."))
+    paragraphs.append(_training(facts))
+    paragraphs.append(_left_out(facts))
+    return Summary(_tiles(facts), [text for text in paragraphs if text], cautions)
+
+
+def _tiles(facts: RunFacts) -> list[Tile]:
+    tiles = []
+    for name, part in facts.parts.items():
+        mean = part.mean("all", "dice")
+        note = f"95 % interval {interval(mean)}" if mean.ci95 else "no interval: too few patients"
+        tiles.append(Tile(dice(mean.value), f"mean Dice, {PART_NAMES[name]}", note))
+    if not facts.parts:
+        tiles.append(Tile(DASH, "mean Dice", "not measured yet"))
+    if facts.split.get("train"):
+        images = count(len(facts.split["train"]), "image")
+        tiles.append(Tile(str(facts.patients("train")), "patients trained on", images))
+    for name in PART_NAMES:
+        members = facts.split.get(name)
+        if members:
+            patients = facts.patients(name)
+            tiles.append(Tile(str(patients), f"{PART_NAMES[name]} patients", count(len(members), "image")))
+    seconds = _trained_seconds(facts)
+    if seconds is not None:
+        tiles.append(Tile(duration(seconds), "of training", _device(facts)))
+    return tiles
+
+
+def _learned(facts: RunFacts) -> str:
+    if facts.card is None:
+        return facts.missing.get("card.json", "")
+    card = facts.card
+    labels = facts.plan.labels if facts.plan else card.labels
+    named = listed([f"“{name}”" for name in labels.values()])
+    kind = f"{' and '.join(card.modalities)} images" if card.modalities else "images"
+    what = f"A neural network learned to outline {named} in {kind}"
+    if facts.split.get("train"):
+        what += f" from the reference outlines of {count(facts.patients('train'), 'patient')}"
+        images = len(facts.split["train"])
+        what += f" ({count(images, 'image')})" if images != facts.patients("train") else ""
+    return f"{what}. Dataset: {sentence(card.title)}"
+
+
+def _measured(name: str, part: Part, explained: bool) -> list[str]:
+    overall = part.mean("all", "dice")
+    if not part.cases:
+        return [f"No {PART_NAMES[name]} case could be measured.", *_failed(part)]
+    group = f"{count(part.patients, PART_NAMES[name] + ' patient')} that it was not trained on"
+    if overall.value is None:
+        text = [f"On {group} there is no Dice to tell: neither reference nor prediction outlines anything."]
+    else:
+        within = f" (95 % interval {interval(overall)})" if overall.ci95 else ""
+        first = f"On {group}, its outlines reach a mean Dice of {dice(overall.value)}{within}."
+        meaning = " Dice tells how far two outlines agree: 1 is the same outline, 0 is no overlap at all."
+        text = [first + (meaning if explained else "")]
+        if len(part.labels) > 1:
+            figures = [_label_figure(part, label) for label in part.labels]
+            text.append(sentence("by label: " + "; ".join(figures)))
+    text += [sentence(found) for label in part.labels for found in _without_label(part, label)]
+    text += _failed(part)
+    return text
+
+
+def _failed(part: Part) -> list[str]:
+    if not part.failed:
+        return []
+    named = [f"{failure.where}: {failure.what}" if failure.where else failure.what for failure in part.failed]
+    number = f"{count(len(named), 'case')} could not be predicted or measured"
+    return [f"{number} and {'is' if len(named) == 1 else 'are'} in no figure: {listed(named, 4)}."]
+
+
+def _label_figure(part: Part, label: str) -> str:
+    mean = part.mean(label, "dice")
+    if mean.value is None:
+        return f"{label} not measurable"
+    return f"{label} {dice(mean.value)}" + (f" ({interval(mean)})" if mean.ci95 else "")
+
+
+def _without_label(part: Part, label: str) -> list[str]:
+    invented = part.mean(label, "false_positive_ml_without_truth")
+    if not invented.n or invented.value is None:
+        return []
+    volumes = [
+        case.of(label, "volume_ml") or 0.0
+        for case in part.cases.values()
+        if label in case.labels and case.of(label, "truth_volume_ml") == 0
+    ]
+    wrong = sum(volume > 0 for volume in volumes)
+    text = f"{count(invented.n, 'image')} {'has' if invented.n == 1 else 'have'} no {label} in the reference"
+    if not wrong:
+        counted = "it counts" if invented.n == 1 else "they count"
+        return [f"{text}; the network rightly marked nothing there, and {counted} in no Dice"]
+    share = f"in {wrong} of them" if invented.n > 1 else "there"
+    return [
+        f"{text}; the network marked some {share}: {ml(invented.value)} ml of false positives on average, "
+        f"{ml(max(volumes))} ml at most"
+    ]
+
+
+def _caution(name: str, part: Part, facts: RunFacts) -> list[str]:
+    text = []
+    if name == "val":
+        looks = len(facts.of("validated"))
+        how = f"Of {looks} states of the network the one" if looks > 1 else "The state of the network"
+        hence = "the test figures are not" if "test" in facts.parts else "new patients may fare a little worse"
+        text.append(
+            f"{how} that did best on these validation patients was kept. Their figures are therefore slightly "
+            f"optimistic; {hence}."
+        )
+    else:
+        text.append("The test patients took part in no decision of the training: their figures are the ones to quote.")
+    if part.patients == 1:
+        text.append(f"One {PART_NAMES[name]} patient tells nothing about others.")
+    elif 0 < part.patients < _FEW_PATIENTS:
+        text.append(
+            f"{part.patients} {PART_NAMES[name]} patients are few: another choice of patients could give quite "
+            "another figure."
+        )
+    return text
+
+
+def _training(facts: RunFacts) -> str:
+    seconds = _trained_seconds(facts)
+    if seconds is None:
+        return facts.missing.get("events.jsonl", "The training has not begun.")
+    last = max((event.get("step", 0) for event in facts.events), default=0)
+    device = _device(facts)
+    where = f" {device}" if device else ""
+    if facts.of("finished"):
+        return f"The training took {duration(seconds)}{where} ({count(last, 'step')})."
+    so_far = f"{duration(seconds)} and {count(last, 'step')} so far{where}"
+    return f"The training is not finished: {so_far}. The same command goes on with it."
+
+
+def _trained_seconds(facts: RunFacts) -> float | None:
+    seconds = [float(event["seconds"]) for event in facts.events if isinstance(event.get("seconds"), int | float)]
+    return max(seconds) if seconds else None
+
+
+def _device(facts: RunFacts) -> str:
+    started = facts.of("started")
+    device = facts.environment.get("device") or (str(started[0].get("device", "")) if started else "")
+    return f"on {'the CPU' if device == 'cpu' else device}" if device else ""
+
+
+def _left_out(facts: RunFacts) -> str:
+    if facts.remarks is None:
+        return facts.missing.get("findings.json", "")
+    left_out: dict[str, list[str]] = {}
+    for remark in facts.remarks.left_out:
+        left_out.setdefault(remark.case, []).append(remark.what + (f" ({remark.value})" if remark.value else ""))
+    if not left_out:
+        return "Every annotated case was used; none was left out."
+    named = [f"{case}: {', '.join(reasons)}" for case, reasons in list(left_out.items())[:_NAMED_CASES]]
+    more = f"; and {len(left_out) - _NAMED_CASES} more, listed under Data" if len(left_out) > _NAMED_CASES else ""
+    number = f"{count(len(left_out), 'case')} {'was' if len(left_out) == 1 else 'were'} left out"
+    return f"{number}: {'; '.join(named)}{more}."
