@@ -21,7 +21,8 @@ from segue.catalogue import resolve
 from segue.evaluate import metrics_table
 from segue.prepare import Budget
 from segue.train import TrainSettings, read_events
-from segue.workflow import Experiment, train
+from segue.workflow.experiment import Experiment
+from segue.workflow.training import train
 
 
 def main() -> None:

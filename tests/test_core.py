@@ -18,7 +18,7 @@ from segue.core.errors import DataError, MachineError, SegueError, UsageError
 from segue.core.executor import map_cases
 from segue.core.files import atomic_path, content_key, jsonable, write_json
 from segue.core.seeds import generator, stream_seed
-from segue.workflow import Experiment, load_experiment
+from segue.workflow.experiment import Experiment, load_experiment
 
 
 def test_an_error_says_what_where_value_and_remedy() -> None:

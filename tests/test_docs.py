@@ -14,7 +14,7 @@ from conftest import PROJECT, Segue
 from segue.catalogue import Card
 from segue.cli.commands import app
 from segue.core.config import validate
-from segue.workflow import Experiment
+from segue.workflow.experiment import Experiment
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 COMMANDS = sorted(

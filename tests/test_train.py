@@ -20,7 +20,9 @@ from segue.prepare import Budget, PlanOverrides
 from segue.train import Batches, Run, TrainSettings, load_checkpoint, read_events, save_checkpoint
 from segue.train.schedule import learning_rate
 from segue.volume import Volume
-from segue.workflow import Experiment, brought, make_plan, prepare_all, train
+from segue.workflow.experiment import Experiment
+from segue.workflow.look import prepare_all
+from segue.workflow.training import brought, make_plan, train
 
 TINY = {"channels": [8, 16], "strides": [[1, 1, 1], [2, 2, 2]], "stem_stride": [2, 2, 2]}
 

@@ -60,7 +60,7 @@ def demo(
 
     Example: segue demo
     """
-    from segue.workflow import demo as run_demo
+    from segue.workflow.demo import demo as run_demo
 
     _summarise(*run_demo(data, runs, minutes))
 
@@ -113,8 +113,8 @@ def check(
     Example: segue check msd/hippocampus
     """
     from segue.images import is_image
-    from segue.workflow import check as run_check
-    from segue.workflow import describe_image
+    from segue.workflow.look import check as run_check
+    from segue.workflow.look import describe_image
 
     checked = run_check(what, data, workers)
     if Path(what).is_file() and is_image(Path(what)) and not checked.errors:
@@ -141,7 +141,8 @@ def plan(
 
     Example: segue plan msd/hippocampus
     """
-    from segue.workflow import brought, describe_plan, load_experiment, make_plan
+    from segue.workflow.experiment import load_experiment
+    from segue.workflow.training import brought, describe_plan, make_plan
 
     options: dict[str, Any] = {"data": str(data), "device": device, "skip_bad": skip_bad}
     experiment = load_experiment(dataset, options, assignments or [])
@@ -162,7 +163,9 @@ def prepare(
 
     Example: segue prepare msd/hippocampus
     """
-    from segue.workflow import brought, load_experiment, make_plan, prepare_all
+    from segue.workflow.experiment import load_experiment
+    from segue.workflow.look import prepare_all
+    from segue.workflow.training import brought, make_plan
 
     options: dict[str, Any] = {
         "data": str(data),
@@ -200,8 +203,9 @@ def train(
 
     Example: segue train msd/hippocampus --minutes 20 -o runs/hippo
     """
-    from segue.workflow import budget_options, dry_run, load_experiment
-    from segue.workflow import train as run_train
+    from segue.workflow.experiment import budget_options, load_experiment
+    from segue.workflow.training import dry_run
+    from segue.workflow.training import train as run_train
 
     given = {"data": data, "output": output, "fold": fold, "seed": seed, "device": device, "workers": workers}
     options: dict[str, Any] = {
@@ -231,7 +235,7 @@ def predict(
 
     Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
     """
-    from segue.workflow import predict as run_predict
+    from segue.workflow.measuring import predict as run_predict
 
     predictions = run_predict(run, inputs, output, device, data)
     failed = [prediction for prediction in predictions if prediction.error is not None]
@@ -263,7 +267,7 @@ def evaluate(
     from segue.core.errors import UsageError
     from segue.evaluate import metrics_table
     from segue.train import Run
-    from segue.workflow import evaluate_folders, evaluate_run
+    from segue.workflow.measuring import evaluate_folders, evaluate_run
 
     if run is not None and pred is None and truth is None:
         evaluations = evaluate_run(Run(run), device, workers=workers)

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
@@ -16,9 +18,11 @@ from segue.core.seeds import generator
 from segue.images import write
 from segue.synth.petct import SUV_STEP, PetCtPatient, PetCtSettings, patient, patient_name
 
-_VERSION = 1
-_FACTS = "synthetic.json"
+# Part of every patient's key: a change of what the generator makes raises it, and old files are made anew.
+_VERSION = 2
+_RECEIPT = "synthetic.json"
 _FILES = ("CT.nii.gz", "CTres.nii.gz", "SUV.nii.gz", "SEG.nii.gz")
+_COLUMNS = ("patient", "study", "lesions", "lesion_ml", "prevalence", "sites", "peaks_suv")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class _Task:
 
     @property
     def key(self) -> str:
-        return content_key(_VERSION, self.index, asdict(self.settings), self.lesions)
+        return content_key(_VERSION, self.index, self.settings.size, self.settings.seed, self.lesions)
 
 
 def generate(
@@ -48,70 +52,101 @@ def generate(
     settings: PetCtSettings,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     on_done: Callable[[str], None] | None = None,
 ) -> None:
-    """Write ``number`` patients to ``output/PATIENT/STUDY/{CT,CTres,SUV,SEG}.nii.gz`` and ``index.csv``.
+    """Write ``number`` patients to ``output/PATIENT/STUDY/{CT,CTres,SUV,SEG}.nii.gz``, then ``index.csv``.
 
-    Patients that these very settings have made already are left as they are.
+    Patients that these very settings have made already are left as they are, those of another size are made
+    anew. Patients beyond ``number`` that an earlier call made stay, and stand in ``index.csv`` too.
+
+    Args:
+        workers: local processes (default: one per core).
+        executor: where to run instead of local processes.
+        on_done: called with each patient's id, in order.
 
     Raises:
-        UsageError: the folder holds synthetic patients of another seed.
+        UsageError: no patient is wanted, or the folder holds synthetic patients that would stay beside these
+            and have another seed or size.
         MachineError: the disk is full or may not be written.
     """
-    order = generator(settings.seed, "negatives", number).permutation(number)
-    negative = set(order[: round(number * settings.negatives)].tolist())
+    if number < 1:
+        raise UsageError("at least one patient is needed", value=number, remedy="ask for 1 or more")
+    negative = _negatives(number, settings)
     tasks = [_Task(index, settings, index not in negative, output) for index in range(number)]
-    _refuse_strangers(output, settings)
-    rows = []
-    for task, facts in map_cases(_make, tasks, workers=workers):
+    rows = _patients_beside(tasks, settings, output)
+    for task, facts in map_cases(_make, tasks, workers=workers, executor=executor):
         if isinstance(facts, DataError):
             raise facts
-        rows.append({"patient": task.id, "study": task.folder.name, **facts})
+        rows[task.folder] = facts
         if on_done is not None:
             on_done(task.id)
-    text = io.StringIO()
-    columns = ["patient", "study", "lesions", "lesion_ml", "prevalence"]
-    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_text(output / "index.csv", text.getvalue())
+    write_text(output / "index.csv", _table(rows))
 
 
-def write_patient(made: PetCtPatient, folder: Path) -> None:
-    """The four files of a study, each whole or not at all; SUV as int16 in steps of 0.01."""
-    write(made.ct, folder / "CT.nii.gz")
-    write(made.ct_resampled, folder / "CTres.nii.gz")
-    write(made.suv, folder / "SUV.nii.gz", scale=SUV_STEP)
-    write(made.segmentation, folder / "SEG.nii.gz")
+def write_patient(patient: PetCtPatient, folder: Path) -> None:
+    """Write CT, CTres, SUV and SEG, each whole or not at all; SUV as int16 in steps of 0.01."""
+    write(patient.ct, folder / "CT.nii.gz")
+    write(patient.ct_resampled, folder / "CTres.nii.gz")
+    write(patient.suv, folder / "SUV.nii.gz", scale=SUV_STEP)
+    write(patient.segmentation, folder / "SEG.nii.gz")
 
 
-def _make(task: _Task) -> dict[str, object]:
-    receipt = task.folder / _FACTS
-    kept = _receipt(receipt)
+def _negatives(number: int, settings: PetCtSettings) -> set[int]:
+    """The patients with the lowest lots: with another number nearly all keep what they are."""
+    lots = [generator(settings.seed, "negative", index).random() for index in range(number)]
+    order = sorted(range(number), key=lots.__getitem__)
+    return set(order[: int(number * settings.negatives + 0.5)])
+
+
+def _make(task: _Task) -> dict[str, Any]:
+    receipt = task.folder / _RECEIPT
+    kept = _read_receipt(receipt)
     if kept.get("key") == task.key and all((task.folder / name).exists() for name in _FILES):
-        return dict(kept["facts"])  # type: ignore[call-overload]
+        return kept["facts"]
     made = patient(task.index, task.settings, lesions=task.lesions)
     receipt.unlink(missing_ok=True)
     write_patient(made, task.folder)
-    write_json(receipt, {"key": task.key, "seed": task.settings.seed, "facts": made.facts})
+    settings = {"size": task.settings.size, "seed": task.settings.seed}
+    write_json(receipt, {"key": task.key, "settings": settings, "facts": made.facts})
     return made.facts
 
 
-def _receipt(path: Path) -> dict[str, object]:
+def _read_receipt(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) and isinstance(content.get("facts"), dict) else {}
 
 
-def _refuse_strangers(output: Path, settings: PetCtSettings) -> None:
-    for path in sorted(output.glob(f"*/*/{_FACTS}")):
-        seed = _receipt(path).get("seed", settings.seed)
-        if seed != settings.seed:
+def _patients_beside(tasks: list[_Task], settings: PetCtSettings, output: Path) -> dict[Path, dict[str, Any]]:
+    """Facts of the synthetic patients that lie in the folder and are not among the tasks."""
+    ours = {task.folder for task in tasks}
+    wanted = {"size": settings.size, "seed": settings.seed}
+    found = {}
+    for path in sorted(output.glob(f"PETCT_*/*/{_RECEIPT}")):
+        kept = _read_receipt(path)
+        if path.parent in ours or not kept:
+            continue
+        there = kept.get("settings")
+        if there != wanted:
             raise UsageError(
-                "this folder holds synthetic patients of another seed",
-                where=output,
-                value=f"seed {seed}, now {settings.seed}",
+                "this folder holds synthetic patients of other settings, and they would mix",
+                where=path.parent,
+                value=f"{there}, now {wanted}",
                 remedy="choose another folder, or remove that one",
             )
+        found[path.parent] = kept["facts"]
+    return found
+
+
+def _table(rows: dict[Path, dict[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for folder, facts in rows.items():
+        names = {"patient": folder.parent.name, "study": folder.name, "sites": " ".join(facts["sites"])}
+        peaks = " ".join(f"{peak:.1f}" for peak in facts["peaks_suv"])
+        table.writerow({**facts, **names, "prevalence": f"{facts['prevalence']:.6f}", "peaks_suv": peaks})
+    return text.getvalue()

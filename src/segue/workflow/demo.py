@@ -16,7 +16,7 @@ from segue.workflow.training import train
 
 PATIENTS = 25
 NEGATIVES = 0.2
-MINUTES = 3.0
+MINUTES = 4.0
 
 
 def demo(data: Path, runs: Path, minutes: float = MINUTES) -> tuple[Run, list[Evaluation]]:
