@@ -92,6 +92,30 @@ def test_what_is_wrong_is_found(blobs: Path, what: str) -> None:
         assert first_finding(blobs) == "note: nothing is labelled in this case (0 foreground voxels)"
 
 
+def test_an_image_without_label_is_named_where_others_have_one(tmp_path: Path) -> None:
+    from segue.workflow.look import examine_all
+
+    card = tmp_path / "mine.yaml"
+    card.write_text(
+        "name: mine\ntitle: Mine\nchannels: [{name: a}]\nlabels: {1: x}\n"
+        "layout: {kind: files, images: 'i/{case}.nii.gz', labels: 'l/{case}.nii.gz'}\n"
+    )
+    image = np.random.default_rng(0).random((1, 4, 4, 4)).astype(np.float32)
+    for name in ("a", "b"):
+        write(Volume(image, Geometry((4, 4, 4), np.eye(4))), tmp_path / "i" / f"{name}.nii.gz")
+    dataset = open_dataset(card)
+    assert [e.sound for e in examine_all(dataset, dataset.cases, None)] == [True, True]
+    write(Volume((image > 0.5).astype(np.uint8), Geometry((4, 4, 4), np.eye(4)), "labels"), tmp_path / "l" / "a.nii.gz")
+    dataset = open_dataset(card)
+    (finding,) = [f for e in examine_all(dataset, dataset.cases, None) for f in e.findings]
+    assert str(finding).startswith("b: this image has no label")
+
+
+def test_a_patch_that_cannot_be_halved_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="multiples of 8x8x8"):
+        plan(facts((64, 64, 64), (1, 1, 1)), CPU, PlanOverrides(patch=(30, 32, 32)))
+
+
 def test_a_changed_file_is_looked_at_again(blobs: Path, tmp_path: Path) -> None:
     dataset = open_dataset(blobs)
     task = ExamineTask(dataset.labelled[0], dataset.card, tmp_path / "cache")

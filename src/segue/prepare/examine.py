@@ -66,11 +66,12 @@ class Examination(BaseModel):
 
 @dataclass(frozen=True)
 class ExamineTask:
-    """What a worker needs to examine one case."""
+    """What a worker needs to examine one case; ``needs_label``: an image without one is an error."""
 
     case: Case
     card: Card
     cache: Path | None = None
+    needs_label: bool = False
 
     @property
     def id(self) -> str:
@@ -101,6 +102,16 @@ def examine(task: ExamineTask) -> Examination:
     The result is kept under ``task.cache`` by the content of the files and by what the card declares.
     """
     case, card = task.case, task.card
+    if task.needs_label and case.label is None:
+        return _failed(
+            case,
+            DataError(
+                "this image has no label",
+                where=case.id,
+                value=", ".join(path.name for path in case.images),
+                remedy="put its mask where the layout expects it, or leave the case out",
+            ),
+        )
     try:
         digest = case_digest(case)
     except DataError as error:

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from segue.catalogue import Channel
 from segue.core.config import Settings, merged, validate
+from segue.core.errors import UsageError
 from segue.core.files import content_key
 from segue.prepare.fingerprint import Fingerprint, Intensities
 
@@ -138,8 +139,22 @@ def plan(
     shapes = _shapes_at(facts, spacing)
     wanted = network or Network()
     target_patch = mine.get("patch") or _patch_goal(shapes, spacing, machine, reasons)
-    args = _unet(target_patch, spacing, machine, reasons)
+    args = _unet(target_patch, spacing, machine)
     patch = mine.get("patch") or _rounded(target_patch, shapes, _divisor(args))
+    reasons["network"] = (
+        f"U-Net of {len(args['strides'])} levels, down to {_x(np.array(patch) / _divisor(args))} voxels of {_x(patch)}"
+    )
+    if max(args["stem_stride"]) > 1:
+        reasons["network"] += (
+            f", behind a stem of stride {_x(args['stem_stride'])}: a CPU then takes several times the steps"
+        )
+    if wanted.target is None and (np.array(patch) % _divisor(merged(args, wanted.args))).any():
+        raise UsageError(
+            "the network cannot halve this patch often enough",
+            where="plan.patch",
+            value=_x(patch),
+            remedy=f"choose multiples of {_x(_divisor(merged(args, wanted.args)))}",
+        )
     chosen = {
         "dataset": facts.dataset,
         "dimension": facts.dimension,
@@ -173,7 +188,7 @@ def plan(
 def _spacing(facts: Fingerprint, reasons: dict[str, str]) -> tuple[float, float, float]:
     spacings = np.array(facts.spacings_mm)
     median = np.median(spacings, axis=0)
-    text = f"median over {len(spacings)} cases (from {spacings.min(0).round(2)} to {spacings.max(0).round(2)} mm)"
+    text = f"median over {len(spacings)} cases (from {_x(spacings.min(0))} to {_x(spacings.max(0))} mm)"
     coarse = int(median.argmax())
     others = np.delete(median, coarse)
     if facts.dimension == 3 and median[coarse] > 3 * others.max():
@@ -223,9 +238,7 @@ def _patch_goal(
     return _triple(np.maximum(1, np.floor(patch)).astype(int))
 
 
-def _unet(
-    patch: Triple, spacing: tuple[float, float, float], machine: Machine, reasons: dict[str, str]
-) -> dict[str, Any]:
+def _unet(patch: Triple, spacing: tuple[float, float, float], machine: Machine) -> dict[str, Any]:
     size, step = np.array(patch, dtype=float), np.array(spacing, dtype=float)
 
     def stride() -> list[int]:
@@ -241,9 +254,6 @@ def _unet(
     strides = [[1, 1, 1]]
     while len(strides) < len(widths) and (size >= 2 * _SMALLEST_FEATURE_MAP).any():
         strides.append(stride())
-    reasons["network"] = f"U-Net of {len(strides)} levels down to a feature map of {_x(size)}" + (
-        f" behind a stem of stride {_x(np.array(stem))}: a CPU then takes several times the steps" if small else ""
-    )
     return {"channels": widths[: len(strides)], "strides": strides, "stem_stride": stem}
 
 
@@ -301,5 +311,5 @@ def _triple(values: Sequence[int] | np.ndarray) -> Triple:
     return i, j, k
 
 
-def _x(values: np.ndarray) -> str:
-    return "x".join(f"{value:g}" for value in values)
+def _x(values: Sequence[float] | np.ndarray) -> str:
+    return "x".join(f"{value:.4g}" for value in values)

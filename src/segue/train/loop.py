@@ -142,12 +142,16 @@ class Trainer:
         settings = self.task.settings
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images, labels = (part.to(self.device, non_blocking=True) for part in self.batches(self.step))
+        images, labels = self.batches(self.step)
+        if self.device.type == "cuda":
+            images, labels = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
         if settings.augment:
             random = torch.Generator().manual_seed(stream_seed(self.task.seed, "augment", self.step))
             drawn = draw_augmentation(self.augmentation, len(images), images.shape[1], random)
-            padding = torch.from_numpy(padding_values(self.task.plan)).to(self.device)
+            padding = torch.from_numpy(padding_values(self.task.plan)).to(images.device)
             images, labels = augment(images, labels, drawn, self.task.plan.spacing_mm, padding)
+        # Apple's MPS has no 3-D resampling, so there the batch is augmented before it goes to the device.
+        images, labels = images.to(self.device), labels.to(self.device)
         if self.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last_3d)
         self.network.train()

@@ -141,7 +141,9 @@ def examine_all(
     dataset: Dataset, cases: Sequence[Case], cache: Path | None, workers: int | None = None
 ) -> list[Examination]:
     """Every case looked at once, in the order of ``cases``."""
-    tasks = [ExamineTask(case, dataset.card, cache) for case in cases]
+    # Where some images are annotated, one without its mask is a mistake; a folder of images alone is not.
+    annotated = bool(dataset.labelled)
+    tasks = [ExamineTask(case, dataset.card, cache, annotated and case.split == "train") for case in cases]
     with stage("check", len(tasks)) as shown:
         results = []
         for task, result in map_cases(examine, tasks, workers=_workers(cases, workers)):

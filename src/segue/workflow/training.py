@@ -68,7 +68,8 @@ def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
             value=f"{len(dataset.cases)} images without label",
             remedy="put the labels where the card's layout expects them",
         )
-    examinations = examine_all(dataset, dataset.labelled, experiment.cache_folder, experiment.workers)
+    drawn_from = [case for case in dataset.cases if case.split == "train"]
+    examinations = examine_all(dataset, drawn_from, experiment.cache_folder, experiment.workers)
     left_out = require_sound(examinations, experiment.skip_bad, dataset.card.name)
     facts = fingerprint(dataset.card, examinations)
     made = plan(facts, machine(device), experiment.plan, experiment.network)
