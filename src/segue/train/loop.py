@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from segue.prepare import Budget, Plan, PreparedCase
 from segue.train.batches import Batches, padding_values
 from segue.train.checkpoint import load_checkpoint, save_checkpoint
 from segue.train.device import has_fast_bfloat16
+from segue.train.interrupt import stop_between_steps
 from segue.train.network import build_network, in_fast_layout, parameters_of
 from segue.train.run import EventLog, Run
 from segue.train.schedule import Schedule, learning_rate
@@ -103,19 +104,15 @@ class Trainer:
                 budget=str(self.task.budget),
             )
         try:
-            with stage("train", 1.0) as shown:
-                self._loop(schedule, events, shown)
+            with stage("train", 1.0) as shown, stop_between_steps() as stopping:
+                self._loop(schedule, events, shown, stopping)
             events.write("finished", step=self.step, seconds=schedule.elapsed_s, best_dice=self.best_dice)
-        except KeyboardInterrupt:
-            self._save(schedule)
-            say(f"stopped at step {self.step}; it is saved: run the same command again to go on")
-            raise
         finally:
             self.batches.close()
             events.close()
         return TrainResult(self.step, schedule.elapsed_s, self.best_dice)
 
-    def _loop(self, schedule: Schedule, events: EventLog, shown: Stage) -> None:
+    def _loop(self, schedule: Schedule, events: EventLog, shown: Stage, stopping: Callable[[], bool]) -> None:
         settings = self.task.settings
         saved = told = time.monotonic()
         losses: list[float] = []
@@ -134,9 +131,12 @@ class Trainer:
                 losses.clear()
             if self._validation_is_due(progress, schedule):
                 self._validate(progress, schedule, events)
-            if now - saved >= settings.save_every_s or progress >= 1.0:
+            if now - saved >= settings.save_every_s or progress >= 1.0 or stopping():
                 self._save(schedule)
                 saved = time.monotonic()
+            if stopping():
+                say(f"stopped after step {self.step}; it is saved: run the same command again to go on")
+                raise KeyboardInterrupt
 
     def _train_step(self, rate: float) -> float:
         settings = self.task.settings
