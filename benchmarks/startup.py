@@ -5,6 +5,7 @@ python benchmarks/startup.py
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,10 @@ COMMANDS = {
 }
 
 
-def main(runs: int = 15) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15)
+    runs = parser.parse_args().runs
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(runs + 1):  # in turn, so that a slow moment of the machine meets all of them
         for name, words in COMMANDS.items():

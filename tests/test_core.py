@@ -146,6 +146,17 @@ def test_any_executor_will_do() -> None:
         assert [r for _, r in map_cases(_double_or_fail, [5, 4, 1], executor=pool)] == [10, 8, 2]
 
 
+@pytest.mark.parametrize(("text", "cores"), [("50000 100000", 1), ("max 100000", None), ("900000 100000", None)])
+def test_a_container_may_give_fewer_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cores: int | None
+) -> None:
+    from segue.core import executor
+
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(executor, "_CONTAINER_QUOTA", tmp_path / "cpu.max")
+    assert executor.cpu_count() == (cores or min(9, len(os.sched_getaffinity(0))))
+
+
 def _die(number: int) -> int:
     os._exit(9)
 

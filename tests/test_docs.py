@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -103,3 +104,15 @@ def test_the_readmes_road_on_real_images(segue: Segue, tmp_path: Path, hippocamp
         done = segue(*words)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 30
+    # And the decathlon page's way to measure on masks of one's own.
+    for case in [path.name for path in sorted((hippocampus / "imagesTr").glob("*.nii.gz"))[:5]]:
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            (tmp_path / kind / case).symlink_to(hippocampus / f"{kind}Tr" / case)
+    assert segue("predict", "runs/hippo", "images", "-o", "own").returncode == 0
+    done = segue("evaluate", "--pred", "own", "--truth", "labels")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "own" / "metrics.json").read_text())["test"]["aggregate"]
+    assert figures["all"]["dice"]["n"] == 5
+    assert figures["all"]["dice"]["value"] > 0.6
+    assert segue("evaluate", "runs/hippo").returncode == 0

@@ -144,7 +144,6 @@ def facts(
         spacings_mm=[spacing] * 5,
         intensities=[Intensities(mean=80, std=20, percentile_00_5=-50, percentile_99_5=180)],
         foreground_part=part,
-        empty_cases=0,
     )
 
 

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from segue.core.errors import DataError, MachineError
@@ -15,9 +16,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_CONTAINER_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
 def cpu_count() -> int:
-    """The cores that this process may use (a container or a batch system may give fewer than there are)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: a batch system or a container may give fewer than there are."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CONTAINER_QUOTA.read_text(encoding="ascii").split()
+        return max(1, min(count, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no container, or one without a quota ("max")
+        return count
 
 
 def map_cases(

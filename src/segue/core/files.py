@@ -108,12 +108,3 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def human_bytes(number: float) -> str:
-    """``1.2 GB``: decimal units, as disks and downloads are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000:
-            return f"{number:.0f} {unit}" if unit in ("B", "kB") else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

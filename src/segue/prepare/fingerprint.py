@@ -40,7 +40,6 @@ class Fingerprint(BaseModel):
     spacings_mm: list[tuple[float, float, float]]
     intensities: list[Intensities]
     foreground_part: float
-    empty_cases: int
 
 
 def fingerprint(card: Card, examinations: Sequence[Examination]) -> Fingerprint:
@@ -67,7 +66,6 @@ def fingerprint(card: Card, examinations: Sequence[Examination]) -> Fingerprint:
         spacings_mm=[e.spacing_mm for e in sound if e.spacing_mm],
         intensities=[_intensities(sound, number) for number in range(len(card.channels))],
         foreground_part=sum(sum(e.label_voxels.values()) for e in sound) / voxels,
-        empty_cases=sum(not any(e.label_voxels.values()) for e in sound),
     )
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 import torch
 
 from segue.core.errors import MachineError
 from segue.core.executor import cpu_count
 from segue.prepare import Machine
-
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def pick_device(name: str = "auto") -> torch.device:

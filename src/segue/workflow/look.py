@@ -60,7 +60,9 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
             return check_images(images)
     else:
         dataset = open_dataset(reference, data)
-    examinations = examine_all(dataset, dataset.cases, data / "prepared", workers)
+    # What was measured is kept for the training, but a check alone does not begin a data folder.
+    cache = data / "prepared" if data.is_dir() else None
+    examinations = examine_all(dataset, dataset.cases, cache, workers)
     return CheckResult(len(examinations), [finding for e in examinations for finding in e.findings])
 
 

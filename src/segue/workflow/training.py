@@ -15,7 +15,7 @@ import yaml
 import segue
 from segue.acquire import GetOptions, get
 from segue.catalogue import Card, Case, Dataset, Split, not_there, open_dataset, resolve, split_cases
-from segue.core.console import duration, result, say
+from segue.core.console import result
 from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable, write_json, write_text
 from segue.evaluate import Evaluation
@@ -254,7 +254,3 @@ def describe_plan(made: Plan) -> str:
         f"{name:<{max(map(len, choices)) + 2}}{value}\n    {made.reasons.get(name, '')}"
         for name, value in choices.items()
     )
-
-
-def say_summary(run: Run, seconds: float) -> None:
-    say(f"{duration(seconds)} in all. Report: {run.report}  (segue view {run.folder})")

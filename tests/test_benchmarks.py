@@ -1,0 +1,35 @@
+"""The benchmarks run: a small smoke version of each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+
+
+def run(*words: object) -> str:
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_hippocampus(hippocampus: Path) -> None:
+    text = run("benchmarks/hippocampus.py", "--source", hippocampus, "--minutes", 0.1)
+    assert "peak memory" in text
+    assert all(label in text for label in ("anterior", "posterior", "all"))
+
+
+def test_startup() -> None:
+    text = run("benchmarks/startup.py", "--runs", 1)
+    assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
+        "python -c pass",
+        "segue --help",
+        "segue train --help",
+        "segue --version",
+    ]
