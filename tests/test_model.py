@@ -202,3 +202,29 @@ def test_windows_are_blended_by_the_gaussian() -> None:
         total[:, start : start + 16] += logits * weight
         weights[start : start + 16] += weight
     assert np.abs(ours.numpy() - total / weights).max() < 1e-4
+
+
+def test_a_single_slice_turns_in_its_plane_only() -> None:
+    turned = drawn(4, 1, angles=torch.full((4, 3), 0.2))
+    images, _ = augment(
+        torch.ones(4, 1, 32, 32, 1),
+        torch.zeros(4, 32, 32, 1, dtype=torch.int64),
+        turned,
+        (1.0, 1.0, 1.0),
+        torch.zeros(1),
+    )
+    # Only the corners that turned out of the frame are empty.
+    assert float((images > 0.99).float().mean()) > 0.85
+
+
+def test_kernels_follow_the_strides() -> None:
+    def kernels(strides: list[list[int]], stem: list[int]) -> list[tuple[int, ...]]:
+        network = UNet(1, 2, channels=[4] * len(strides), strides=strides, stem_stride=stem)
+        return [level.layers[0].kernel_size for level in network.encoder]
+
+    coarse = kernels([[1, 1, 1], [2, 2, 1], [2, 2, 1]], [2, 2, 1])  # thick slices: one until the last level
+    assert coarse == [(3, 3, 1), (3, 3, 1), (3, 3, 3)]
+    late = kernels([[1, 1, 1], [2, 2, 1], [2, 2, 2], [2, 2, 2]], [1, 1, 1])  # three as soon as it is strided
+    assert late == [(3, 3, 1), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
+    early = kernels([[1, 1, 1], [2, 2, 2], [2, 2, 1], [2, 2, 1]], [1, 1, 1])  # and three from then on
+    assert early == [(3, 3, 3)] * 4

@@ -22,10 +22,10 @@ class AugmentSettings:
     """Probability per image and range of each augmentation; angles in degrees, blur in voxels."""
 
     mirror_axes: tuple[int, ...] = ()
-    rotation_probability: float = 0.5
-    rotation_degrees: float = 15.0
-    scaling_probability: float = 0.5
-    scaling: tuple[float, float] = (0.85, 1.2)
+    rotation_probability: float = 0.7
+    rotation_degrees: float = 25.0
+    scaling_probability: float = 0.7
+    scaling: tuple[float, float] = (0.75, 1.3)
     noise_probability: float = 0.15
     noise: tuple[float, float] = (0.0, 0.2)
     blur_probability: float = 0.15
@@ -108,13 +108,16 @@ def augment(
 def affine_in_mm(drawn: Augmentation, grid: Sequence[int], spacing_mm: Sequence[float]) -> Float[Tensor, "b 3 3"]:
     """Where each output voxel looks in the input, on axes that run from -1 to 1 over the grid (order i, j, k).
 
-    Rotations are made in millimetres, so that they stay rotations on anisotropic grids.
+    Rotations are made in millimetres, so that they stay rotations on anisotropic grids. A grid with a single voxel
+    along an axis is a 2-D image: it turns in its plane only.
     """
     half = torch.tensor([n * s / 2 for n, s in zip(grid, spacing_mm, strict=True)])
     matrix = torch.eye(3).expand(len(drawn.angles), 3, 3)
     for axis in range(3):
         cos, sin = drawn.angles[:, axis].cos(), drawn.angles[:, axis].sin()
         a, b = [other for other in range(3) if other != axis]
+        if min(grid[a], grid[b]) == 1:
+            continue
         turn = torch.eye(3).repeat(len(cos), 1, 1)
         turn[:, a, a], turn[:, b, b], turn[:, a, b], turn[:, b, a] = cos, cos, -sin, sin
         matrix = matrix @ turn

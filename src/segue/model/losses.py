@@ -46,11 +46,13 @@ class DiceCrossEntropy(nn.Module):
             target = target.masked_fill(ignored, 0)
         entropy = functional.cross_entropy(logits, target, reduction="none" if ignored is not None else "mean")
         probability = torch.softmax(logits, 1)[:, 1:]
-        truth = functional.one_hot(target, logits.shape[1])[..., 1:].movedim(-1, 1).to(probability.dtype)
+        # One byte a class and voxel; one_hot takes eight and a transposition.
+        numbers = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, *[1] * (target.ndim - 1))
+        truth = target[:, None] == numbers
         if ignored is not None:
             kept = ~ignored
             entropy = (entropy * kept).sum() / kept.sum().clamp(min=1)
-            probability, truth = probability * kept[:, None], truth * kept[:, None]
+            probability, truth = probability * kept[:, None], truth & kept[:, None]
         axes = [0, *range(2, logits.ndim)]
         both = (probability * truth).sum(axes)
         total = probability.sum(axes) + truth.sum(axes)

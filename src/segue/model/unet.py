@@ -56,10 +56,7 @@ class UNet(nn.Module):
         self.divisor = [
             int(torch.tensor([stem[axis], *[s[axis] for s in strides]]).prod()) for axis in range(dimension)
         ]
-        kernels = [
-            _kernel(strides[level + 1] if level + 1 < len(strides) else None, dimension)
-            for level in range(len(strides))
-        ]
+        kernels = [_kernel(level, [stem, *strides]) for level in range(len(strides))]
         conv, transposed = _layer("Conv", dimension), _layer("ConvTranspose", dimension)
         strided = max(stem) > 1
         # Space to channels by a convolution whose kernel is its stride: every voxel is seen exactly once.
@@ -154,8 +151,14 @@ def _layer(kind: str, dimension: int) -> Any:
     return getattr(nn, f"{kind}{dimension}d")
 
 
-def _kernel(next_stride: Sequence[int] | None, dimension: int) -> list[int]:
-    """Three along every axis, but one along an axis that is still too coarse to be strided with the others."""
-    if next_stride is None or max(next_stride) == 1:
+def _kernel(level: int, strides: Sequence[Sequence[int]]) -> list[int]:
+    """Three along an axis that is strided up to this level or right after it, else one; three in the last level.
+
+    An axis that is not strided with the others is much coarser than they are: neighbours along it say little until
+    the others have caught up (Isensee et al., 2021).
+    """
+    dimension = len(strides[0])
+    strided = [max(axis) > 1 for axis in zip(*strides[: level + 3], strict=True)]
+    if level == len(strides) - 2 or not any(strided):
         return [3] * dimension
-    return [3 if step > 1 else 1 for step in next_stride]
+    return [3 if yes else 1 for yes in strided]
