@@ -52,9 +52,9 @@ def blob_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tuple
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
     centre = np.array(shape) / 2 + random.uniform(-2, 2, 3)
     labels = np.zeros(shape, dtype=np.uint8)
-    for label, shift in ((1, -0.2), (2, 0.2)):
+    for label, shift in ((1, -0.22), (2, 0.22)):
         place = centre + [shift * shape[0], 0, 0]
-        labels[((grid - place[:, None, None, None]) ** 2).sum(0) < (min(shape) / 5) ** 2] = label
+        labels[((grid - place[:, None, None, None]) ** 2).sum(0) < (min(shape) / 3.6) ** 2] = label
     image = np.select([labels == 1, labels == 2], [3.0, 1.5], 0.0) + 0.3 * random.standard_normal(shape)
     return ndimage.gaussian_filter(image, 0.5).astype(np.float32), labels
 

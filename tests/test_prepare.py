@@ -112,7 +112,7 @@ def test_an_image_without_label_is_named_where_others_have_one(tmp_path: Path) -
 
 
 def test_a_patch_that_cannot_be_halved_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="multiples of 8x8x8"):
+    with pytest.raises(UsageError, match="multiples of 4x8x8"):
         plan(facts((64, 64, 64), (1, 1, 1)), CPU, PlanOverrides(patch=(30, 32, 32)))
 
 

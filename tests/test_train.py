@@ -80,8 +80,9 @@ def test_a_run_holds_everything_and_learns(blobs: Path, tmp_path: Path) -> None:
         experiment(
             blobs,
             tmp_path,
-            budget=Budget(steps=120),
-            train=TrainSettings(precision="float32", learning_rate=1e-2, ema_decay=0.9, validations=2),
+            budget=Budget(steps=80),
+            network={},
+            train=TrainSettings(precision="float32", learning_rate=3e-3, ema_decay=0.9, validations=2),
         )
     )
     assert evaluations[0].mean_dice is not None
