@@ -127,6 +127,7 @@ def test_folders_that_hold_nothing_are_told(tmp_path: Path, blobs: Path) -> None
     card, _ = resolve("msd/hippocampus")
     with pytest.raises(DataError, match="other labels"):
         get(card.model_copy(update={"labels": {1: "a", 2: "b", 3: "c"}}), tmp_path / "x", GetOptions(source=blobs))
+    assert not (tmp_path / "x").exists()
 
 
 def test_import_links_a_folder_and_says_what_it_is(blobs: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import segue
-from segue.catalogue import RECEIPT, Card, Dataset, not_there, open_dataset
+from segue.catalogue import RECEIPT, Card, Dataset, dataset_at, not_there
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
 from segue.core.files import atomic_path, storage_fault, write_json
@@ -54,9 +54,10 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
             )
         origin = f"generated, seed {options.synthetic.seed}, size {options.synthetic.size}"
     elif root.is_dir():
-        return open_dataset(card.name if card.access.kind != "own" else root, root=root)
+        return dataset_at(card, root)
     else:
         raise not_there(card, root)
+    dataset = dataset_at(card, root)
     write_json(
         root / RECEIPT,
         {
@@ -66,7 +67,7 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     )
-    return open_dataset(root)
+    return dataset
 
 
 def _import(card: Card, source: Path, root: Path) -> str:
@@ -75,7 +76,9 @@ def _import(card: Card, source: Path, root: Path) -> str:
     if source.resolve() == root.resolve():
         raise UsageError("source and destination are the same folder", where=source, remedy="leave --from out")
     if source.is_dir():
-        _link_tree(_layout_root(card, source), root)
+        folder = _layout_root(card, source)
+        dataset_at(card, folder)  # what is not this dataset is told before anything is linked
+        _link_tree(folder, root)
     elif source.name.endswith(_ARCHIVES):
         _unpack(source, root)
     else:

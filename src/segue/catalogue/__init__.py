@@ -3,7 +3,7 @@
 from segue.catalogue.card import Card, Channel, card_names, load_card
 from segue.catalogue.dataset import Case, Dataset
 from segue.catalogue.layouts import index
-from segue.catalogue.locate import RECEIPT, not_there, open_dataset, resolve
+from segue.catalogue.locate import RECEIPT, dataset_at, not_there, open_dataset, resolve
 from segue.catalogue.splits import Split, split_cases
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "Split",
     "card_names",
+    "dataset_at",
     "index",
     "load_card",
     "not_there",

@@ -97,7 +97,15 @@ def open_dataset(reference: str | Path, data: Path = Path("data"), root: Path | 
     Raises:
         DataError: the data are not there, with the way to get them; or no case is found.
     """
-    card, folder = resolve(reference, data, root)
+    return dataset_at(*resolve(reference, data, root))
+
+
+def dataset_at(card: Card, folder: Path) -> Dataset:
+    """The cases of ``card`` that lie in ``folder``.
+
+    Raises:
+        DataError: the data are not there, with the way to get them; or no case is found.
+    """
     if not folder.is_dir():
         raise not_there(card, folder)
     cases = index(folder, card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segue.catalogue import Case, Dataset, open_dataset
+from segue.catalogue import Case, Dataset, dataset_at
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
@@ -65,8 +65,7 @@ def evaluate_run(
     """
     predictor = Predictor(run.folder, device)
     if dataset is None:
-        settings = run.settings()
-        dataset = open_dataset(settings["dataset"], Path(settings["data"]), Path(settings["root"]))
+        dataset = dataset_at(predictor.card, Path(run.settings()["root"]))
     cases = {case.id: case for case in dataset.cases}
     evaluations = []
     for part in ("val", "test"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
-from segue.catalogue import open_dataset
+from segue.catalogue import dataset_at
 from segue.core.console import say
 from segue.core.errors import DataError
 from segue.train import Run
@@ -22,9 +22,8 @@ def open_report(folder: Path) -> Path:
     run.plan()
     figures = [path for path in (run.metrics, run.events) if path.exists()]
     if not run.report.exists() or any(path.stat().st_mtime > run.report.stat().st_mtime for path in figures):
-        settings = run.settings()
         try:
-            dataset = open_dataset(settings["dataset"], Path(settings["data"]), Path(settings["root"]))
+            dataset = dataset_at(run.card(), Path(run.settings()["root"]))
             truths = {case.id: case for case in dataset.cases}
         except DataError as error:
             say(f"without pictures: {error}")

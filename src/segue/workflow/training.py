@@ -97,7 +97,8 @@ def train(experiment: Experiment) -> tuple[Run, list[Evaluation]]:
     dataset = brought(experiment)
     planned = make_plan(experiment, dataset)
     finished("check and plan")
-    made = run.plan() if (run.folder / "plan.json").exists() else planned.plan
+    # config.yaml is written last: a folder without it was not begun, whatever else lies there.
+    made = run.plan() if run.config.exists() else planned.plan
     split = sound_split(planned, experiment.fold)
     _write_run(run, experiment, planned, made, split)
     cases = [*split.train, *split.val]
@@ -165,7 +166,7 @@ def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, s
         part: [{"id": c.id, "patient": c.patient, "digest": digests.get(c.id, "")} for c in cases]
         for part, cases in (("train", split.train), ("val", split.val), ("test", split.test))
     }
-    if (run.folder / "split.json").exists():
+    if run.config.exists():
         before = run.json("split.json")
         changed = [
             name
@@ -185,7 +186,7 @@ def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, s
     write_json(run.folder / "split.json", parts)
     findings = [finding for e in planned.examinations for finding in e.findings]
     write_json(run.folder / "findings.json", {"left_out": planned.left_out, "findings": findings})
-    resolved = experiment.model_copy(update={"root": planned.dataset.root})
+    resolved = experiment.model_copy(update={"root": planned.dataset.root.resolve()})
     write_text(run.config, yaml.safe_dump(jsonable(resolved), sort_keys=False))
 
 
@@ -204,7 +205,7 @@ def _write_environment(run: Run, device: torch.device, seconds: dict[str, float]
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "threads": str(torch.get_num_threads()),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": "segue train " + str(run.config),
+            "command": f"segue train {run.config} -o ANOTHER_FOLDER",
             **{f"seconds: {name}": str(value) for name, value in seconds.items()},
         },
     )
