@@ -88,8 +88,20 @@ def test_a_budget_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         load_experiment("msd/hippocampus", {"budget": {"steps": 5, "minutes": 1}})
 
 
+def test_a_card_is_told_from_an_experiment_even_with_a_typo(tmp_path: Path) -> None:
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine\ntitle: x\nchannels: [{name: a}]\nlabels: {1: b}\nlayuot: {kind: petct}\n")
+    assert load_experiment(str(card)).dataset == str(card)
+    experiment = tmp_path / "e.yaml"
+    experiment.write_text("datasett: msd/hippocampus\n")
+    with pytest.raises(UsageError, match=r"e.yaml:1: unknown key 'datasett'"):
+        load_experiment(str(experiment))
+
+
 def test_the_run_folder_follows_from_the_dataset() -> None:
     assert Experiment(dataset="msd/hippocampus").run_folder == Path("runs/msd_hippocampus")
+    assert Experiment(dataset="cards/mine.yaml").run_folder == Path("runs/mine")
+    assert Experiment(dataset=".").run_folder == Path("runs") / Path.cwd().name
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from segue.core.config import Settings, load_settings, merged, parse_assignments, read_yaml, validate
+from segue.catalogue import Card
+from segue.core.config import Settings, merged, parse_assignments, read_yaml, validate
 from segue.core.errors import UsageError
 from segue.prepare import Budget, Network, PlanOverrides
 from segue.train import TrainSettings
@@ -46,9 +47,10 @@ class Experiment(Settings):
     def run_folder(self) -> Path:
         if self.output is not None:
             return self.output
-        reference = self.dataset.removesuffix(".yaml").removesuffix(".yml")
-        name = Path(reference).name if Path(reference).exists() else reference.replace("/", "_")
-        return Path("runs") / (name or "dataset")
+        path = Path(self.dataset)
+        if path.suffix in (".yaml", ".yml"):
+            return Path("runs") / path.stem
+        return Path("runs") / (path.resolve().name if path.is_dir() else self.dataset.replace("/", "_"))
 
     @property
     def cache_folder(self) -> Path:
@@ -68,14 +70,12 @@ def load_experiment(
     over = merged(options or {}, parse_assignments(assignments))
     path = Path(reference)
     if reference.endswith((".yaml", ".yml")):
-        content, _ = read_yaml(path)
-        if "layout" not in content:  # a card has a layout, an experiment names a dataset
+        content, lines = read_yaml(path)
+        if "dataset" in content or not content.keys() & Card.model_fields.keys() - Experiment.model_fields.keys():
             if "budget" in over:
                 # Another kind of budget on the command line replaces the file's, instead of standing beside it.
                 content = {**content, "budget": {}}
-                _, lines = read_yaml(path)
-                return validate(Experiment, merged(content, over), source=path, lines=lines)
-            return load_settings(Experiment, path, values=over)
+            return validate(Experiment, merged(content, over), source=path, lines=lines)
     return validate(Experiment, merged({"dataset": reference}, over), source="command line")
 
 
