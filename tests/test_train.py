@@ -165,6 +165,12 @@ def test_time_spent_before_an_interruption_counts(blobs: Path, tmp_path: Path) -
     assert load_checkpoint(run.last)["step"] == steps
 
 
+def test_however_short_the_time_there_is_a_model(blobs: Path, tmp_path: Path) -> None:
+    run, evaluations = train(experiment(blobs, tmp_path, budget=Budget(minutes=1e-6)))
+    assert load_checkpoint(run.last)["step"] == 1
+    assert len(evaluations[0].cases) == 2
+
+
 def test_another_experiment_does_not_touch_the_run(blobs: Path, tmp_path: Path) -> None:
     train(experiment(blobs, tmp_path, budget=Budget(steps=2)))
     with pytest.raises(UsageError, match=r"budget.steps was 2, now 3"):

@@ -116,7 +116,8 @@ class Trainer:
         settings = self.task.settings
         saved = told = time.monotonic()
         losses: list[float] = []
-        while (progress := schedule.progress(self.step)) < 1.0:
+        # However short the time, there is one step, and with it a checkpoint.
+        while (progress := schedule.progress(self.step)) < 1.0 or self.step == 0:
             rate = learning_rate(progress, settings.learning_rate, settings.warm_up)
             losses.append(self._train_step(rate))
             self.step += 1
