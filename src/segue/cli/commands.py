@@ -54,7 +54,7 @@ def _options(
 def demo(
     data: Data = Path("data"),
     runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
-    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 4.0,
 ) -> None:
     """Synthetic PET/CT, trained on and measured, in five minutes.
 

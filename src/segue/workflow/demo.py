@@ -16,10 +16,9 @@ from segue.workflow.training import train
 
 PATIENTS = 25
 NEGATIVES = 0.2
-MINUTES = 4.0
 
 
-def demo(data: Path, runs: Path, minutes: float = MINUTES) -> tuple[Run, list[Evaluation]]:
+def demo(data: Path, runs: Path, minutes: float) -> tuple[Run, list[Evaluation]]:
     """Generate small synthetic PET/CT, then everything that ``segue train`` does."""
     card = load_card("synthetic/petct")
     root = data / "demo"
