@@ -8,6 +8,7 @@ at the borders (Unser, Splines: a perfect fit, 1999), values defined up to the o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -178,7 +179,9 @@ def _prefilter(matrix: np.ndarray, size: int) -> np.ndarray:
     return solve_banded((1, 1), bands, matrix.T).T
 
 
-def _slabs(source: Geometry, target: Geometry, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
+def _slabs(
+    source: Geometry, target: Geometry, shape: tuple[int, ...]
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Source coordinates of the target's voxels, some target slices at a time."""
     index_map = np.linalg.inv(source.affine) @ target.affine
     thick = max(1, _SLAB_VOXELS // (target.shape[1] * target.shape[2]))
