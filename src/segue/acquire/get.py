@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 import shutil
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import segue
-from segue.catalogue import RECEIPT, Card, Dataset, dataset_at, not_there
+from segue.catalogue import RECEIPT, Card, Dataset, dataset_at, index, not_there
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
-from segue.core.files import atomic_path, storage_fault, write_json
+from segue.core.files import atomic_path, link, write_json
 from segue.synth import PetCtSettings, generate
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -61,6 +62,9 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
     write_json(
         root / RECEIPT,
         {
+            "name": card.name,
+            "release": card.release,
+            "size": card.size,
             "card": card,
             "source": origin,
             "segue": segue.__version__,
@@ -78,7 +82,9 @@ def _import(card: Card, source: Path, root: Path) -> str:
     if source.is_dir():
         folder = _layout_root(card, source)
         dataset_at(card, folder)  # what is not this dataset is told before anything is linked
-        _link_tree(folder, root)
+        link_tree(folder, root)
+    elif card.layout.kind == "npz" and source.suffix == ".npz":
+        link_tree(source, root)
     elif source.name.endswith(_ARCHIVES):
         _unpack(source, root)
     else:
@@ -92,56 +98,46 @@ def _import(card: Card, source: Path, root: Path) -> str:
 
 
 def _layout_root(card: Card, source: Path) -> Path:
-    """The folder itself, or the one below it that the archive's name or ``dataset.json`` gives away."""
-    if card.layout.kind != "decathlon" or (source / "dataset.json").exists():
-        return source
-    below = sorted(path.parent for path in source.glob("*/dataset.json"))
-    wanted = [path for path in below if path.name == card.layout.folder] or below
-    if len(wanted) == 1:
-        return wanted[0]
-    names = ", ".join(sorted(path.name for path in source.iterdir())[:5]) or "nothing"
-    raise DataError(
-        f"no dataset.json here: this is not {card.name} as the decathlon ships it",
-        where=source,
-        value=f"found {names}",
-        remedy=f"give the folder {card.layout.folder or ''} that holds dataset.json, imagesTr and labelsTr",
-    )
+    """The folder in which the card's layout finds cases: the source itself, or one of up to three levels below."""
+    for folder in _folders(source, depth=3):
+        if card.layout.kind == "decathlon" and not (folder / "dataset.json").exists():
+            continue
+        if index(folder, card):
+            return folder
+    return source  # dataset_at says what is wrong with it
 
 
-def _is_junk(name: str) -> bool:
+def _folders(top: Path, depth: int) -> Iterator[Path]:
+    """``top``, then its folders level by level."""
+    level = [top]
+    for _ in range(depth + 1):
+        yield from level
+        below = (path for folder in level for path in folder.iterdir())
+        level = sorted(path for path in below if path.is_dir() and not is_junk(path.name))
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is the litter of an operating system, or a receipt of ours."""
     return name.startswith("._") or name in (".DS_Store", "__MACOSX", "Thumbs.db", RECEIPT)
 
 
-def _link_tree(source: Path, root: Path) -> None:
-    """Every file of ``source`` under ``root``: a hard link where the file system allows it, else a symbolic one."""
+def link_tree(source: Path, root: Path) -> None:
+    """Every file of ``source`` (or that one file) under ``root``: hard links where possible, else symbolic ones."""
+    top = source if source.is_dir() else source.parent
     files = [
         path
-        for path in sorted(source.rglob("*"))
-        if path.is_file() and not any(_is_junk(part) for part in path.relative_to(source).parts)
+        for path in (sorted(source.rglob("*")) if source.is_dir() else [source])
+        if path.is_file() and not any(is_junk(part) for part in path.relative_to(top).parts)
     ]
     symbolic = 0
     with stage("import", len(files)) as progress:
         for path in files:
-            target = root / path.relative_to(source)
+            target = root / path.relative_to(top)
             if not (target.exists() and target.stat().st_size == path.stat().st_size):
-                symbolic += _link(path, target)
+                symbolic += link(path, target)
             progress.advance()
     if symbolic:
         say(f"{symbolic} files are links to {source.resolve()}: keep that folder")
-
-
-def _link(path: Path, target: Path) -> bool:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(path.resolve())
-        except OSError:
-            target.symlink_to(path.resolve())
-            return True
-    except OSError as error:
-        raise storage_fault(error, target) from error
-    return False
 
 
 def _unpack(archive: Path, root: Path) -> None:
@@ -153,7 +149,7 @@ def _unpack(archive: Path, root: Path) -> None:
             files = [
                 (member, PurePosixPath(*name.parts[top:]))
                 for member, name in wanted
-                if member.isfile() and not any(_is_junk(part) for part in name.parts)
+                if member.isfile() and not any(is_junk(part) for part in name.parts)
             ]
             with stage("unpack", sum(member.size for member, _ in files)) as progress:
                 for member, name in files:
@@ -188,5 +184,5 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
 
 def _common_folder(names: list[PurePosixPath]) -> int:
     """1 where everything (junk aside) lies in one top folder, as in the decathlon's archives; else 0."""
-    tops = {name.parts[0] for name in names if not any(_is_junk(part) for part in name.parts)}
+    tops = {name.parts[0] for name in names if not any(is_junk(part) for part in name.parts)}
     return 1 if len(tops) == 1 and all(len(name.parts) > 1 for name in names) else 0

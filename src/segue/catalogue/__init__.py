@@ -1,24 +1,39 @@
 """What the world knows of a dataset, and how a folder becomes cases."""
 
-from segue.catalogue.card import Card, Channel, card_names, load_card
-from segue.catalogue.dataset import Case, Dataset
+from segue.catalogue.card import Card, Channel, Licence
+from segue.catalogue.citing import bibtex
+from segue.catalogue.dataset import Case, Dataset, Masks, Row
 from segue.catalogue.layouts import index
+from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
+from segue.catalogue.licences import UNSTATED, in_words, terms
 from segue.catalogue.locate import RECEIPT, dataset_at, not_there, open_dataset, resolve
-from segue.catalogue.splits import Split, split_cases
+from segue.catalogue.splits import Split, fold_count, split_cases
 
 __all__ = [
     "RECEIPT",
+    "UNSTATED",
     "Card",
     "Case",
     "Channel",
     "Dataset",
+    "Licence",
+    "Masks",
+    "Row",
     "Split",
+    "all_cards",
+    "bibtex",
     "card_names",
     "dataset_at",
+    "fold_count",
+    "in_words",
     "index",
+    "is_known",
     "load_card",
     "not_there",
     "open_dataset",
+    "overlap",
+    "overlapping",
     "resolve",
     "split_cases",
+    "terms",
 ]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from segue.core.config import Settings, load_settings
-from segue.core.errors import UsageError
+from segue.catalogue.licences import check_licence
+from segue.catalogue.patterns import check_pattern
+from segue.core.config import Settings
 
 Unit = Literal["HU", "SUV", "arbitrary"]
+Task = Literal["segmentation", "classification", "unlabelled"]
+Classes = Literal["binary", "multi-class", "multi-label", "ordinal"]
 
 
 class Channel(Settings):
@@ -23,21 +23,28 @@ class Channel(Settings):
 
 
 class Licence(Settings):
-    """Under which terms the data may be used: an SPDX identifier, or ``other`` with a note."""
+    """Under which terms a copy of the data may be used: an SPDX identifier, ``LicenseRef-NAME`` with a note for
+    terms of its own, or ``NOASSERTION`` where none is stated."""
 
     spdx: str
     note: str | None = None
 
+    @field_validator("spdx")
+    @classmethod
+    def _known(cls, spdx: str) -> str:
+        check_licence(spdx)
+        return spdx
+
 
 class Citation(Settings):
-    """What to cite; the fields are those of BibTeX."""
+    """What to cite; the fields are those of BibTeX, and null is what nobody could look up."""
 
     key: str
-    type: Literal["article", "inproceedings", "misc", "dataset"] = "article"
-    authors: list[str]
-    title: str
+    type: Literal["article", "inproceedings", "incollection", "misc", "dataset"] = "article"
+    authors: list[str] | None = None
+    title: str | None = None
     venue: str | None = None
-    year: int
+    year: int | None = None
     volume: int | None = None
     number: int | None = None
     pages: str | None = None
@@ -54,103 +61,256 @@ class Access(Settings):
 
 
 class RemoteFile(Settings):
-    """One file to download; an unknown size or checksum stays null."""
+    """One file to download; what is not known stays null.
+
+    Attributes:
+        size: edge length of the images in it, where a dataset is offered in several.
+        unpacked_bytes: what it needs on disk once it is unpacked or decoded.
+    """
 
     name: str
     url: str
     mirrors: list[str] = []
     bytes: int | None = None
-    md5: str | None = None
-    sha256: str | None = None
+    unpacked_bytes: int | None = None
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    size: int | None = None
 
 
-class DecathlonLayout(Settings):
+class Collection(Settings):
+    """A collection of DICOM series: its name at The Cancer Imaging Archive and in the Imaging Data Commons."""
+
+    tcia: str | None = None
+    idc: str | None = None
+
+
+class _Layout(Settings):
+    examples: list[str] = Field([], description="names as the true data have them; look-alikes are named after them")
+
+
+class DecathlonLayout(_Layout):
     """``dataset.json`` beside ``imagesTr``, ``labelsTr``, ``imagesTs``; several channels are 4-D files."""
 
     kind: Literal["decathlon"]
     folder: str | None = None
 
 
-class PetCtLayout(Settings):
+class PetCtLayout(_Layout):
     """``patient/study/{CT,CTres,SUV,SEG}.nii.gz`` as in FDG-PET-CT-Lesions; CTres and SUV are the channels."""
 
     kind: Literal["petct"]
 
 
-class FilesLayout(Settings):
-    """File patterns: ``images/{case}_{channel}.nii.gz``, ``{patient}/{case}/t1.nii.gz``.
-
-    ``images`` is one pattern with ``{channel}`` standing for the channel's name, or one pattern per channel.
-    ``test_images`` are cases without labels that are predicted only.
+class NnunetLayout(_Layout):
+    """nnU-Net's raw folder: ``imagesTr/CASE_0000.nii.gz`` (one file per channel), ``labelsTr/CASE.nii.gz``,
+    ``dataset.json``; images of ``imagesTs`` belong to the test set, with masks in ``labelsTs`` where there are any.
     """
 
-    kind: Literal["files"]
+    kind: Literal["nnunet"]
+    suffix: str = ".nii.gz"
+
+
+class NpzLayout(_Layout):
+    """One ``.npz`` with ``{train,val,test}_images`` and ``_labels`` (classes) or ``_label`` (masks), as MedMNIST and
+    MedSegBench have it. Of another ``size`` than the card's, the file is the one that ``files`` names.
+    """
+
+    kind: Literal["npz"]
+    file: str
+
+
+class Part(Settings):
+    """File patterns of one part of a dataset.
+
+    ``{patient}`` and ``{case}`` name a case, ``{channel}`` stands for the channel's name, any other ``{word}`` is a
+    fact of the case; ``{case:[0-9]+}`` restricts what a field matches; ``*`` and ``**`` stand for any folder.
+    ``images`` is one pattern or one per channel. ``labels`` is a mask with all labels, or with ``{label}`` one binary
+    mask per label's name.
+    """
+
     images: str | dict[str, str]
     labels: str | None = None
-    test_images: str | dict[str, str] | None = None
+
+    @field_validator("images")
+    @classmethod
+    def _images(cls, images: str | dict[str, str]) -> str | dict[str, str]:
+        for pattern in images.values() if isinstance(images, dict) else [images]:
+            check_pattern(pattern)
+        return images
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, labels: str | None) -> str | None:
+        if labels:
+            check_pattern(labels)
+        return labels
 
 
-Layout = Annotated[DecathlonLayout | PetCtLayout | FilesLayout, Field(discriminator="kind")]
+class Table(Settings):
+    """A table beside the images with a row per case.
+
+    ``case`` is the column that holds the case's name (or the path of its first image), ``split`` the one that says
+    train, val or test, ``patient`` the one that names the patient; all other columns become facts of the case.
+    """
+
+    file: str
+    separator: str = ","
+    case: str
+    split: str | None = None
+    patient: str | None = None
+
+
+class FilesLayout(Part, _Layout):
+    """File patterns (see :class:`Part`); ``val`` and ``test`` are the dataset's own parts, where it has them."""
+
+    kind: Literal["files"]
+    val: Part | None = None
+    test: Part | None = None
+    table: Table | None = None
+
+
+Layout = Annotated[DecathlonLayout | PetCtLayout | NnunetLayout | NpzLayout | FilesLayout, Field(discriminator="kind")]
 
 
 class SplitPolicy(Settings):
-    """Folds are drawn by patient from this seed; cases of an official test set are never drawn."""
+    """Folds are drawn by patient from this seed; cases of an official validation or test set are never drawn.
+
+    Attributes:
+        file: folds that somebody else drew: nnU-Net's ``splits_final.json``, in the dataset's folder.
+    """
 
     folds: int = Field(5, ge=2)
     seed: int = 0
+    file: str | None = None
 
 
 class Expectation(Settings):
-    """How many cases the full dataset has."""
+    """What the full dataset has: cases to train on, of its own validation and test sets, and patients."""
 
     train: int | None = None
+    val: int | None = None
     test: int | None = None
+    patients: int | None = None
+
+    @property
+    def cases(self) -> int | None:
+        known = [count for count in (self.train, self.val, self.test) if count is not None]
+        return sum(known) if known else None
+
+
+class Group(Settings):
+    """Cases that differ from the others, found by a regular expression on the case's name.
+
+    Attributes:
+        unlabelled: labels that nobody drew in these cases: not absent, but unknown.
+    """
+
+    name: str
+    cases: str
+    modality: str | None = None
+    unlabelled: list[int] = []
 
 
 class Defect(Settings):
-    """Something known to be wrong with the data, and where it is told."""
+    """Something known to be wrong with the data, what is done about it, and where it is told.
+
+    Attributes:
+        cases: whom it concerns (names of cases); all where empty.
+        rename: repair: the file as it is shipped, and the name that the layout expects.
+    """
 
     what: str
     action: Literal["skip", "repair", "warn"] = "warn"
     cases: list[str] = []
+    rename: dict[str, str] = {}
     source: str | None = None
+
+    @model_validator(mode="after")
+    def _done(self) -> Defect:
+        if (self.action == "repair") != bool(self.rename):
+            raise ValueError("a repair says which files it renames, and only a repair does")
+        return self
+
+
+class Overlap(Settings):
+    """Another dataset of the catalogue that holds the same patients."""
+
+    dataset: str
+    what: str
+
+
+class Copy(Settings):
+    """Another copy or release of the data: what it does not say is as on the card."""
+
+    release: str
+    note: str | None = None
+    licence: Licence | None = None
+    access: Access | None = None
+    files: list[RemoteFile] = []
+    collection: Collection | None = None
+    download_bytes: int | None = None
+    disk_bytes: int | None = None
+    layout: Layout | None = None
+    expect: Expectation | None = None
 
 
 class Card(Settings):
-    """What the world knows of a dataset."""
+    """What the world knows of a dataset.
+
+    Attributes:
+        aliases: other names that it goes by.
+        classes: what kind of answer a classification has.
+        regions: named unions of labels, on which results are reported too.
+        size: edge length of the images, where the dataset is offered in several.
+        release: which copy of the data this is; ``copies`` are the others.
+        collection: where the data are DICOM series of a public archive.
+        download_bytes, disk_bytes: roughly, where the bytes of ``files`` are not known.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
     title: str
     description: str = ""
-    task: Literal["segmentation"] = "segmentation"
+    aliases: list[str] = []
+    task: Task = "segmentation"
+    classes: Classes | None = None
     dimension: Literal[2, 3] = 3
     modalities: list[str] = []
     channels: list[Channel] = Field(min_length=1)
-    labels: dict[int, str]
+    labels: dict[int, str] = {}
+    regions: dict[str, list[int]] = {}
     ignore_label: int | None = None
+    groups: list[Group] = []
     mirror_axes: list[Literal["left-right", "front-back", "head-foot"]] = []
     layout: Layout
+    root: str | None = Field(None, description="the images' folder, where it is not the card's own")
     patient: str | None = Field(None, description="regular expression; its first group in a case id is the patient")
     split: SplitPolicy = SplitPolicy()
+    size: int | None = None
+    release: str | None = None
     licence: Licence | None = None
     citations: list[Citation] = []
     access: Access = Access()
     files: list[RemoteFile] = []
-    release: str | None = None
+    collection: Collection | None = None
+    download_bytes: int | None = None
+    disk_bytes: int | None = None
+    copies: list[Copy] = []
     expect: Expectation = Expectation()
+    difficulty: Literal["beginner", "intermediate", "advanced"] | None = None
+    hardware: str | None = None
+    overlaps: list[Overlap] = []
     defects: list[Defect] = []
 
     @field_validator("labels")
     @classmethod
     def _labels(cls, labels: dict[int, str]) -> dict[int, str]:
-        foreground = {number: name for number, name in labels.items() if number != 0}
-        if not foreground:
-            raise ValueError("name at least one label above 0 (0 is the background)")
-        if min(labels) < 0:
+        if labels and min(labels) < 0:
             raise ValueError(f"labels are whole numbers from 0 up, not {min(labels)}")
-        if len(set(foreground.values())) != len(foreground):
-            raise ValueError(f"two labels have the same name: {sorted(foreground.values())}")
-        return dict(sorted(foreground.items()))
+        if len(set(labels.values())) != len(labels):
+            double = next(name for name in labels.values() if list(labels.values()).count(name) > 1)
+            raise ValueError(f"two labels have the same name: '{double}'")
+        return dict(sorted(labels.items()))
 
     @field_validator("channels")
     @classmethod
@@ -160,54 +320,61 @@ class Card(Settings):
             raise ValueError(f"two channels have the same name: {names}")
         return channels
 
+    @model_validator(mode="before")
+    @classmethod
+    def _background(cls, content: object) -> object:
+        # Masks: 0 is the background and needs no name. Classes are numbered from 0.
+        if isinstance(content, dict) and content.get("task", "segmentation") == "segmentation":
+            labels = content.get("labels")
+            if isinstance(labels, dict):
+                foreground = {number: name for number, name in labels.items() if number not in (0, "0")}
+                content = {**content, "labels": foreground}
+        return content
+
     @model_validator(mode="after")
-    def _ignored(self) -> Card:
+    def _consistent(self) -> Card:
+        if self.task == "segmentation" and not self.labels:
+            raise ValueError("labels: name at least one label above 0 (0 is the background)")
+        if (self.task == "classification") != (self.classes is not None):
+            raise ValueError("classes: a classification says of which kind it is, and only a classification does")
+        if self.task == "classification" and len(self.labels) < 2:
+            raise ValueError("labels: a classification has at least two classes")
         if self.ignore_label in self.labels:
-            raise ValueError(f"the ignore label {self.ignore_label} is a named label too")
+            raise ValueError(f"ignore_label: {self.ignore_label} is a named label too")
+        for name, members in self.regions.items():
+            unknown = sorted(set(members) - set(self.labels))
+            if unknown or not members:
+                raise ValueError(f"regions: '{name}' names labels that the card does not: {unknown or 'none at all'}")
         return self
 
+    @property
+    def releases(self) -> list[str]:
+        """The names of all copies, the card's own first."""
+        return [*([self.release] if self.release else []), *[copy.release for copy in self.copies]]
 
-def card_names() -> list[str]:
-    """The names of the catalogue's cards, in alphabetical order."""
-    folder = Path(str(resources.files("segue.catalogue"))) / "cards"
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    @property
+    def sizes(self) -> list[int]:
+        """The edge lengths in which the dataset is offered, the card's own first."""
+        others = sorted({file.size for file in self.files if file.size} - {self.size})
+        return [self.size, *others] if self.size else others
 
+    def at(self, release: str | None = None, size: int | None = None) -> Card:
+        """The card of another copy or image size.
 
-def load_card(reference: str | Path) -> Card:
-    """A card by its name in the catalogue (``msd/hippocampus``) or by the path of a YAML file.
-
-    Raises:
-        UsageError: an unknown name (with the nearest known one), or a file that is not a valid card.
-    """
-    text = str(reference)
-    if text.endswith((".yaml", ".yml")):
-        return load_settings(Card, Path(text))
-    if text in card_names():
-        return load_settings(Card, Path(str(resources.files("segue.catalogue"))) / "cards" / f"{text}.yaml")
-    near = difflib.get_close_matches(text, card_names(), n=1, cutoff=0.5)
-    raise UsageError(
-        "no dataset of this name, and no folder or card file either",
-        where=text,
-        remedy=f"did you mean '{near[0]}'?"
-        if near
-        else f"known: {', '.join(card_names())}, or a card of your own (.yaml)",
-    )
-
-
-def decathlon_card(content: dict[str, Any], folder_name: str) -> Card:
-    """A card for a folder in the decathlon's layout that no card describes, from its ``dataset.json``."""
-    modality = {int(number): str(name) for number, name in content["modality"].items()}
-    return Card(
-        name="".join(c if c.isalnum() or c in "._-" else "-" for c in folder_name) or "dataset",
-        title=str(content.get("name") or folder_name),
-        channels=[
-            Channel(
-                name=f"{name}_{number}" if len(modality) > 1 else name,
-                unit="HU" if name == "CT" else "arbitrary",
-            )
-            for number, name in sorted(modality.items())
-        ],
-        labels={int(number): str(name) for number, name in content["labels"].items()},
-        layout=DecathlonLayout(kind="decathlon"),
-        licence=Licence(spdx="other", note=str(content["licence"])) if content.get("licence") else None,
-    )
+        Raises:
+            ValueError: there is no such release or size.
+        """
+        card = self
+        if release is not None and release != self.release:
+            copy = next((copy for copy in self.copies if copy.release == release), None)
+            if copy is None:
+                raise ValueError(f"releases: {', '.join(self.releases) or 'only one'}")
+            said = copy.model_dump(exclude_unset=True, exclude={"note"})
+            # Bytes and collections belong to the copy that says them.
+            said = {"files": [], "collection": None, "download_bytes": None, "disk_bytes": None, **said}
+            card = Card.model_validate({**self.model_dump(), **said, "copies": []})
+        if size is not None and size != card.size:
+            if size not in card.sizes:
+                raise ValueError(f"sizes: {', '.join(map(str, card.sizes)) or 'only one'}")
+            card = card.model_copy(update={"size": size})
+        return card

@@ -8,36 +8,92 @@ from typing import Any, Literal
 
 from segue.catalogue.card import Card
 
+Subset = Literal["train", "val", "test"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One item of an array in an ``.npz``: an image of ``train_images``, a mask of ``train_label``."""
+
+    path: Path
+    key: str
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name}:{self.key}[{self.index}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """One binary mask per label number; where two overlap, the one that stands later wins."""
+
+    files: tuple[tuple[int, Path], ...]
+
+    @property
+    def name(self) -> str:
+        return f"{len(self.files)} masks in {self.files[0][1].parent.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One study.
 
     Attributes:
         id: unique in its dataset, and the name of its result files.
         patient: cases of one patient never stand on both sides of a split.
-        images: one path per channel, or one 4-D file with all of them.
-        label: the path of the mask; None for an image that nobody annotated.
-        split: ``train`` (folds are drawn from these) or the dataset's own ``test``.
+        images: one path per channel, or one 4-D file with all of them, or one item of an array.
+        label: the mask; None for an image that nobody annotated.
+        target: the class, or one 0 or 1 per class where several may hold.
+        split: ``train`` (folds are drawn from these), or the dataset's own ``val`` and ``test``.
+        unlabelled: labels that nobody drew in this case: not absent, but unknown.
     """
 
     id: str
     patient: str
-    images: tuple[Path, ...]
-    label: Path | None = None
-    split: Literal["train", "test"] = "train"
+    images: tuple[Path | Row, ...]
+    label: Path | Masks | Row | None = None
+    split: Subset = "train"
+    target: int | tuple[int, ...] | None = None
+    unlabelled: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def annotated(self) -> bool:
+        return self.label is not None or self.target is not None
+
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        """The files that the images lie in."""
+        return tuple(dict.fromkeys(image.path if isinstance(image, Row) else image for image in self.images))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the case, images first."""
+        paths = list(self.image_files)
+        if isinstance(self.label, Masks):
+            paths += [path for _, path in self.label.files]
+        elif self.label is not None:
+            paths.append(self.label.path if isinstance(self.label, Row) else self.label)
+        return tuple(dict.fromkeys(paths))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A card, the folder where its data lie, and the cases found there."""
+    """A card, the folder where its data lie, and the cases found there.
+
+    Attributes:
+        left_out: cases that are there but not used, and why (the card's known defects).
+        folds: folds that the dataset's makers drew: case ids of training and validation.
+    """
 
     card: Card
     root: Path
     cases: tuple[Case, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+    folds: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()
 
     @property
     def labelled(self) -> list[Case]:
-        """The cases that a model can be trained on: annotated and not of an official test set."""
-        return [case for case in self.cases if case.label is not None and case.split == "train"]
+        """The cases that a model can be trained on: annotated and not of an official validation or test set."""
+        return [case for case in self.cases if case.annotated and case.split == "train"]

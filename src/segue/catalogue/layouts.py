@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from segue.catalogue.card import Card, DecathlonLayout, FilesLayout, PetCtLayout
-from segue.catalogue.dataset import Case
-from segue.core.errors import DataError
-from segue.images import image_stem, is_image
+from segue.catalogue import patterns
+from segue.catalogue.card import Card, DecathlonLayout, FilesLayout, NnunetLayout, NpzLayout, Part, PetCtLayout
+from segue.catalogue.dataset import Case, Masks, Subset
+from segue.catalogue.tables import read_table
+from segue.core.errors import DataError, UsageError
 
 
 def index(root: Path, card: Card) -> list[Case]:
@@ -20,62 +21,90 @@ def index(root: Path, card: Card) -> list[Case]:
     Raises:
         DataError: the folder does not have the layout, or names files outside itself.
     """
-    layout = card.layout
-    if isinstance(layout, DecathlonLayout):
-        cases = _decathlon(root, card)
-    elif isinstance(layout, PetCtLayout):
-        cases = _petct(root)
-    else:
-        cases = _files(root, card, layout)
+    cases = _INDEX[type(card.layout)](root, card, card.layout)
     if card.patient:
-        cases = [_with_patient(case, card.patient) for case in cases]
+        cases = [_changed(case, patient=_patient(case.id, card.patient)) for case in cases]
+    for group in card.groups:
+        cases = [
+            _changed(
+                case,
+                unlabelled=tuple(group.unlabelled),
+                facts={
+                    **case.facts,
+                    "group": group.name,
+                    **({"modality": group.modality} if group.modality else {}),
+                },
+            )
+            if re.search(group.cases, case.id)
+            else case
+            for case in cases
+        ]
     return sorted(cases, key=lambda case: case.id)
 
 
-def _with_patient(case: Case, pattern: str) -> Case:
-    match = re.search(pattern, case.id)
+def _changed(case: Case, **changes: Any) -> Case:
+    kept = {name: getattr(case, name) for name in Case.__dataclass_fields__}
+    return Case(**{**kept, **changes})
+
+
+def _patient(case: str, pattern: str) -> str:
+    match = re.search(pattern, case)
     if not match:
         raise DataError(
             "the card's patient pattern does not match this case",
-            where=case.id,
+            where=case,
             value=pattern,
             remedy="mend 'patient' in the card: its first group is the patient's name in a case id",
         )
-    patient = match.group(1) if match.groups() else match.group(0)
-    return Case(case.id, patient, case.images, case.label, case.split, case.facts)
+    return match.group(1) if match.groups() else match.group(0)
 
 
-def _decathlon(root: Path, card: Card) -> list[Case]:
+def _decathlon(root: Path, card: Card, layout: DecathlonLayout) -> list[Case]:
+    from segue.images import image_stem
+
     listing = root / "dataset.json"
-    if not listing.exists():
-        raise DataError(
-            "dataset.json is missing: this is not a folder of the decathlon",
-            where=root,
-            remedy="give the folder that holds dataset.json, imagesTr and labelsTr",
-        )
+    content = read_listing(listing)
     try:
-        content: dict[str, Any] = json.loads(listing.read_text(encoding="utf-8"))
         training = [(_local(root, entry["image"]), _local(root, entry["label"])) for entry in content["training"]]
-        test = [_local(root, _test_image(entry)) for entry in content.get("test", [])]
+        test = [_local(root, entry if isinstance(entry, str) else entry["image"]) for entry in content.get("test", [])]
         labels = {int(number) for number in content.get("labels", {})} - {0}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            "dataset.json cannot be understood", where=listing, value=f"{type(error).__name__}: {error}"[:200]
+            "this dataset.json is not the decathlon's: it wants 'labels', 'training' and 'test'",
+            where=listing,
+            value=f"{type(error).__name__}: {error}"[:200],
         ) from error
     if labels and labels != set(card.labels):
         raise DataError(
             f"dataset.json has other labels than the card {card.name}",
             where=listing,
             value=f"{sorted(labels)} against {sorted(card.labels)}",
-            remedy="is this the right dataset? otherwise give the folder itself, without the card",
+            remedy="give the folder of this dataset, or a card of your own",
         )
     cases = [Case(image_stem(image), image_stem(image), (image,), label) for image, label in training]
     cases += [Case(image_stem(image), image_stem(image), (image,), None, "test") for image in test]
     return cases
 
 
-def _test_image(entry: str | dict[str, str]) -> str:
-    return entry if isinstance(entry, str) else entry["image"]
+def read_listing(path: Path) -> dict[str, Any]:
+    """The content of a ``dataset.json``.
+
+    Raises:
+        DataError: it is missing, or no JSON mapping.
+    """
+    if not path.exists():
+        raise DataError(
+            "dataset.json is missing",
+            where=path.parent,
+            remedy="give the folder that holds dataset.json, imagesTr and labelsTr",
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} instead of a mapping")
+    except (OSError, ValueError) as error:
+        raise DataError("dataset.json cannot be understood", where=path, value=str(error)[:200]) from error
+    return content
 
 
 def _local(root: Path, name: str) -> Path:
@@ -85,7 +114,7 @@ def _local(root: Path, name: str) -> Path:
     return root / path
 
 
-def _petct(root: Path) -> list[Case]:
+def _petct(root: Path, card: Card, layout: PetCtLayout) -> list[Case]:
     cases = []
     for suv in sorted(root.glob("*/*/SUV.nii.gz")):
         study = suv.parent
@@ -105,55 +134,151 @@ def _petct(root: Path) -> list[Case]:
     return cases
 
 
-def _files(root: Path, card: Card, layout: FilesLayout) -> list[Case]:
-    cases = _pattern_cases(root, card, layout.images, layout.labels, "train")
-    if layout.test_images:
-        cases += _pattern_cases(root, card, layout.test_images, None, "test")
-    return cases
-
-
-def _pattern_cases(root: Path, card: Card, images: str | dict[str, str], labels: str | None, split: str) -> list[Case]:
-    names = [channel.name for channel in card.channels]
-    if isinstance(images, str):
-        patterns = [images.replace("{channel}", name) for name in names] if "{channel}" in images else [images]
-    else:
-        missing = [name for name in names if name not in images]
-        if missing:
-            raise DataError("the layout gives no pattern for a channel", where=card.name, value=", ".join(missing))
-        patterns = [images[name] for name in names]
+def _nnunet(root: Path, card: Card, layout: NnunetLayout) -> list[Case]:
     cases = []
-    for path, fields in _matches(root, patterns[0]):
-        name = "_".join(fields[key] for key in ("patient", "case") if key in fields)
-        label = root / labels.format(**fields) if labels else None
-        cases.append(
-            Case(
-                name,
-                fields.get("patient", name),
-                (path, *[root / pattern.format(**fields) for pattern in patterns[1:]]),
-                label if label is not None and label.exists() else None,
-                "test" if split == "test" else "train",
-            )
-        )
+    wanted = [f"{number:04d}" for number in range(len(card.channels))]
+    for images, labels, split in (("imagesTr", "labelsTr", "train"), ("imagesTs", "labelsTs", "test")):
+        pattern = "{case}_{number:[0-9][0-9][0-9][0-9]}" + layout.suffix
+        channels: dict[str, dict[str, Path]] = {}
+        for path, fields in patterns.found(root / images, pattern):
+            channels.setdefault(fields["case"], {})[fields["number"]] = path
+        for name, files in channels.items():
+            if sorted(files) != wanted:
+                raise DataError(
+                    "this case has other channels than the card names",
+                    where=f"{name} in {root / images}",
+                    value=f"{', '.join(sorted(files))} instead of {', '.join(wanted)}",
+                    remedy="bring the missing file, or mend 'channels' in the card",
+                )
+            mask = root / labels / (name + layout.suffix)
+            subset: Subset = "train" if split == "train" else "test"
+            paths = tuple(files[number] for number in wanted)
+            cases.append(Case(name, name, paths, mask if mask.exists() else None, subset))
     return cases
 
 
-def _matches(root: Path, pattern: str) -> Iterable[tuple[Path, dict[str, str]]]:
-    glob = re.sub(r"\{\w+\}", "*", pattern)
-    parts = re.split(r"(\{\w+\})", pattern)
-    seen: set[str] = set()
-    expression = ""
-    for part in parts:
-        if part.startswith("{"):
-            key = part[1:-1]
-            if key not in ("case", "patient"):
-                raise DataError("a pattern knows {patient}, {case} and {channel}", where=pattern, value=part)
-            expression += f"(?P={key})" if key in seen else f"(?P<{key}>[^/]+)"
-            seen.add(key)
-        else:
-            expression += re.escape(part)
-    if not seen:
-        raise DataError("a pattern needs {case} or {patient} where the names differ", where=pattern)
-    for path in sorted(root.glob(glob)):
-        match = re.fullmatch(expression, path.relative_to(root).as_posix())
-        if match and is_image(path):
-            yield path, match.groupdict()
+def _npz(root: Path, card: Card, layout: NpzLayout) -> list[Case]:
+    from segue.catalogue import arrays  # numpy stays out of what only lists the catalogue
+
+    path = root / layout.file
+    if card.size:
+        # The official files of the smallest size carry no suffix; the card's list of files knows.
+        named = next((file.name for file in card.files if file.size == card.size), None)
+        path = root / named if named else path
+    return arrays.cases(path, card) if path.exists() else []
+
+
+def _files(root: Path, card: Card, layout: FilesLayout) -> list[Case]:
+    cases = _part(root, card, layout, "train")
+    if layout.val:
+        cases += _part(root, card, layout.val, "val")
+    if layout.test:
+        cases += _part(root, card, layout.test, "test")
+    if layout.table:
+        rows = read_table(root / layout.table.file, layout.table)
+        cases = [_with_row(case, rows.get(case.id) or rows.get(_relative(case, root)), layout) for case in cases]
+    return cases
+
+
+def _relative(case: Case, root: Path) -> str:
+    return case.files[0].relative_to(root).as_posix()
+
+
+def _with_row(case: Case, row: Any, layout: FilesLayout) -> Case:
+    if row is None:
+        return case
+    return _changed(
+        case, patient=row.patient or case.patient, split=row.split or case.split, facts={**case.facts, **row.facts}
+    )
+
+
+def channel_patterns(card: Card, part: Part) -> list[str]:
+    """One pattern per channel of the card; one in all where the files are 4-D.
+
+    Raises:
+        UsageError: a channel without a pattern.
+    """
+    names = [channel.name for channel in card.channels]
+    if isinstance(part.images, str):
+        if "{channel}" in part.images:
+            return [part.images.replace("{channel}", name) for name in names]
+        return [part.images]
+    missing = [name for name in names if name not in part.images]
+    if missing:
+        raise UsageError("the layout gives no pattern for a channel", where=card.name, value=", ".join(missing))
+    return [part.images[name] for name in names]
+
+
+Fields = tuple[tuple[str, str], ...]
+
+
+def _part(root: Path, card: Card, part: Part, split: Subset) -> list[Case]:
+    renamed = _repairs(card)
+    names = channel_patterns(card, part)
+    channels = [_by_fields(root, pattern, renamed) for pattern in names]
+    labels = _labels(root, card, part, renamed)
+    cases = []
+    for fields, first in channels[0].items():
+        known = dict(fields)
+        # A channel that is not there keeps its place: whoever reads the case says which file is missing.
+        others = zip(names[1:], channels[1:], strict=True)
+        images = [first, *[_shared(fields, files) or root / patterns.filled(name, known) for name, files in others]]
+        name = "_".join(known[key] for key in ("patient", "case") if key in known)
+        facts = {key: value for key, value in known.items() if key not in ("patient", "case")}
+        cases.append(Case(name, known.get("patient", name), tuple(images), labels(fields), split, facts=facts))
+    return cases
+
+
+def _repairs(card: Card) -> dict[str, str]:
+    """What the card's known defects call a file that is shipped under another name."""
+    return {found: right for defect in card.defects for found, right in defect.rename.items()}
+
+
+def _by_fields(root: Path, pattern: str, renamed: dict[str, str]) -> dict[Fields, Path]:
+    files: dict[Fields, Path] = {}
+    for path, fields in patterns.found(root, pattern):
+        files.setdefault(tuple(sorted(fields.items())), path)
+    for shipped, right in renamed.items():
+        match = patterns.compiled(pattern).fullmatch(right)
+        if match and (root / shipped).exists():
+            files.setdefault(tuple(sorted(match.groupdict().items())), root / shipped)
+    return files
+
+
+def _shared(fields: Fields, files: dict[Fields, Path]) -> Path | None:
+    """The file of the same case: exact fields first, else those that the two patterns have in common."""
+    if fields in files:
+        return files[fields]
+    known = dict(fields)
+    common = set(known) & set(dict(next(iter(files), ())))
+    if not common or common == set(known):
+        return None
+    key = {name: known[name] for name in common}
+    return next((path for other, path in files.items() if {n: dict(other)[n] for n in common} == key), None)
+
+
+def _labels(root: Path, card: Card, part: Part, renamed: dict[str, str]) -> Callable[[Fields], Path | Masks | None]:
+    if part.labels is None:
+        return lambda fields: None
+    if "{label}" not in part.labels:
+        files = _by_fields(root, part.labels, renamed)
+        return lambda fields: _shared(fields, files)
+    masks = {
+        number: _by_fields(root, part.labels.replace("{label}", name), renamed) for number, name in card.labels.items()
+    }
+
+    def of_case(fields: Fields) -> Masks | None:
+        there = [(number, _shared(fields, files)) for number, files in masks.items()]
+        present = tuple((number, path) for number, path in there if path is not None)
+        return Masks(present) if present else None
+
+    return of_case
+
+
+_INDEX: dict[type, Callable[[Path, Card, Any], list[Case]]] = {
+    DecathlonLayout: _decathlon,
+    PetCtLayout: _petct,
+    NnunetLayout: _nnunet,
+    NpzLayout: _npz,
+    FilesLayout: _files,
+}

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from segue.catalogue.card import (
-    Access,
-    Card,
-    Expectation,
-    FilesLayout,
-    card_names,
-    decathlon_card,
-    load_card,
-)
+from segue.catalogue.card import Card, FilesLayout
 from segue.catalogue.dataset import Dataset
 from segue.catalogue.layouts import index
-from segue.core.errors import DataError
+from segue.catalogue.library import is_known, load_card
+from segue.catalogue.splits import read_folds
+from segue.core.config import read_yaml
+from segue.core.errors import DataError, UsageError
 
 RECEIPT = "segue.json"
 
@@ -24,8 +20,9 @@ RECEIPT = "segue.json"
 def resolve(reference: str | Path, data: Path = Path("data"), root: Path | None = None) -> tuple[Card, Path]:
     """The card and the folder that ``reference`` means; the folder need not exist yet.
 
-    A catalogue name lies in ``data/NAME``; a card file's data lie beside it; a folder says by its receipt
-    (``segue.json``) or ``dataset.json`` what it is. ``root`` overrides where the data lie.
+    A catalogue name lies in ``data/NAME``, in the release and size that its receipt tells; a card file's data lie
+    beside it or in the card's ``root``; a folder says by its receipt (``segue.json``), by a card in it, or by what
+    lies there what it is. ``root`` overrides where the data lie.
 
     Raises:
         UsageError: neither a known name nor a card nor a folder.
@@ -33,13 +30,27 @@ def resolve(reference: str | Path, data: Path = Path("data"), root: Path | None 
     """
     text = str(reference)
     path = Path(text)
-    if text in card_names():
-        return load_card(text), root or data / text
     if text.endswith((".yaml", ".yml")):
-        return load_card(text), root or path.parent
+        card = load_card(text)
+        return card, root or (path.parent / card.root if card.root else path.parent)
+    if is_known(text):
+        card = load_card(text)
+        folder = root or data / card.name
+        told = _receipt(folder)
+        if told.get("release") in card.releases:
+            card = load_card(text, told["release"])
+        return card, folder
     if path.is_dir():
         return _card_of_folder(path), root or path
     return load_card(text), root or data / text
+
+
+def _receipt(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _card_of_folder(folder: Path) -> Card:
@@ -51,40 +62,15 @@ def _card_of_folder(folder: Path) -> Card:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError("this receipt is damaged", where=receipt, remedy="run segue get again") from error
     cards = sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml"))
-    if len(cards) == 1:
-        return load_card(cards[0])
-    listing = folder / "dataset.json"
-    if listing.exists():
-        try:
-            return decathlon_card(json.loads(listing.read_text(encoding="utf-8")), folder.name)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                "this dataset.json is not the decathlon's: it wants 'modality', 'labels' and 'training'",
-                where=listing,
-                value=f"{type(error).__name__}: {error}"[:200],
-                remedy="write a card (.yaml) for the folder and name it instead",
-            ) from error
-    if next(folder.glob("*/*/SUV.nii.gz"), None):
-        return load_card("synthetic/petct").model_copy(
-            update={
-                "name": "petct",
-                "title": f"PET/CT in {folder.name}",
-                "description": "",
-                "licence": None,
-                "access": Access(),
-                "expect": Expectation(),
-            }
-        )
-    raise DataError(
-        "this folder does not say what it holds: no segue.json, no dataset.json, no single card (.yaml), "
-        "no patient/study/SUV.nii.gz",
-        where=folder,
-        value=f"it holds {_listing(folder)}",
-        remedy="write a card for it (docs/own-images.md) and give the card's path instead",
-    )
+    if len(cards) == 1 or folder / "card.yaml" in cards:
+        return load_card(cards[0] if len(cards) == 1 else folder / "card.yaml")
+    from segue.catalogue.recognise import recognise  # reads images: not for commands that only list
+
+    return recognise(folder).card
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
+    """What lies in a folder, in a few words."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     if not names:
         return "nothing"
@@ -97,30 +83,51 @@ def open_dataset(reference: str | Path, data: Path = Path("data"), root: Path | 
     Raises:
         DataError: the data are not there, with the way to get them; or no case is found.
     """
-    return dataset_at(*resolve(reference, data, root))
+    card, folder = resolve(reference, data, root)
+    text = str(reference)
+    return dataset_at(card, folder, source=Path(text) if text.endswith((".yaml", ".yml")) else None)
 
 
-def dataset_at(card: Card, folder: Path) -> Dataset:
-    """The cases of ``card`` that lie in ``folder``.
+def dataset_at(card: Card, folder: Path, source: Path | None = None) -> Dataset:
+    """The cases of ``card`` that lie in ``folder``; ``source`` is the card's file, for messages.
 
     Raises:
-        DataError: the data are not there, with the way to get them; or no case is found.
+        DataError: the data are not there, with the way to get them; or no case is found, with what is there and the
+            nearest layout that would fit.
     """
     if not folder.is_dir():
         raise not_there(card, folder)
     cases = index(folder, card)
     if not cases:
-        raise DataError(
-            f"no case found in the layout '{card.layout.kind}'",
-            where=folder,
-            value=f"it holds {_listing(folder)}",
-            remedy=_expected(card),
-        )
+        raise _does_not_fit(card, folder, source)
     ids = [case.id for case in cases]
     if len(set(ids)) != len(ids):
         double = next(name for name in ids if ids.count(name) > 1)
         raise DataError("two cases have the same name", where=folder, value=double, remedy="rename one of them")
-    return Dataset(card, folder, tuple(cases))
+    left_out = {name: defect.what for defect in card.defects if defect.action == "skip" for name in defect.cases}
+    kept = tuple(case for case in cases if case.id not in left_out)
+    folds = read_folds(folder / card.split.file, {case.id for case in kept}) if card.split.file else ()
+    return Dataset(card, folder, kept, {name: left_out[name] for name in ids if name in left_out}, folds)
+
+
+def _does_not_fit(card: Card, folder: Path, source: Path | None) -> DataError:
+    where: object = folder
+    if source is not None and source.exists():
+        line = read_yaml(source)[1].get(("layout",))
+        where = f"{source}:{line}" if line else source
+    found = listing(folder)
+    try:
+        from segue.catalogue.recognise import recognise
+
+        seen = recognise(folder)
+        remedy = f"what lies there would fit this layout: {seen.layout_text}"
+        found = f"{folder} holds {seen.counts}"
+    except (DataError, UsageError):
+        remedy = "give the folder that holds the images, or mend the layout"
+        found = f"{folder} holds {found}"
+    return DataError(
+        f"no case found in the layout '{card.layout.kind}': {_expected(card)}", where=where, value=found, remedy=remedy
+    )
 
 
 def not_there(card: Card, folder: Path) -> DataError:
@@ -139,7 +146,10 @@ def not_there(card: Card, folder: Path) -> DataError:
 def _expected(card: Card) -> str:
     layout = card.layout
     if isinstance(layout, FilesLayout):
-        return f"the card expects images like {layout.images} and labels like {layout.labels}"
-    if layout.kind == "petct":
-        return "expected PATIENT/STUDY/SUV.nii.gz with CTres.nii.gz and SEG.nii.gz beside it"
-    return "expected dataset.json with imagesTr/ and labelsTr/"
+        images = layout.images if isinstance(layout.images, str) else ", ".join(layout.images.values())
+        return f"images like {images}" + (f" and masks like {layout.labels} are expected" if layout.labels else "")
+    return {
+        "petct": "PATIENT/STUDY/SUV.nii.gz with CTres.nii.gz and SEG.nii.gz beside it is expected",
+        "nnunet": "imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz are expected",
+        "npz": f"the file {getattr(layout, 'file', '')} is expected",
+    }.get(layout.kind, "dataset.json with imagesTr/ and labelsTr/ is expected")

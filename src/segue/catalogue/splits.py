@@ -1,13 +1,16 @@
-"""Splits by patient, always."""
+"""Splits by patient, always. Folds that a dataset's makers drew, and its own validation set, win over drawn ones."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from segue.catalogue.dataset import Case, Dataset
 from segue.core.errors import DataError
-from segue.core.seeds import generator
+
+Folds = tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 
 @dataclass(frozen=True)
@@ -20,43 +23,113 @@ class Split:
 
 
 def split_cases(dataset: Dataset, fold: int) -> Split:
-    """Fold ``fold`` of the card's patient-grouped folds: its patients validate, all other patients train.
+    """Fold ``fold``: its patients validate, the others train; annotated cases of the official test set measure.
 
-    Patients are sorted, shuffled by the card's seed, and dealt out in turn, so every fold has every n-th patient.
+    Folds are the ones that came with the data (``split.file``), else the dataset's own validation set (one fold),
+    else the card's patient-grouped folds: patients are sorted, shuffled by the card's seed, and dealt out in turn,
+    so that every fold has every n-th patient.
 
     Raises:
-        DataError: too few annotated patients, or no such fold.
+        DataError: too few annotated patients, no such fold, or a patient on both sides.
     """
-    policy = dataset.card.split
+    count = fold_count(dataset)
+    if not 0 <= fold < count:
+        raise DataError(
+            f"there is no fold {fold}",
+            where=dataset.card.name,
+            value=f"folds 0 to {count - 1}" if count > 1 else "its own split is the only fold",
+            remedy="choose one of these",
+        )
     labelled = dataset.labelled
-    patients = shuffled_patients(labelled, policy.seed)
-    if len(patients) < 2:
+    official = _annotated(dataset, "val")
+    if dataset.folds:
+        train_ids, val_ids = dataset.folds[fold]
+        train = [case for case in labelled if case.id in train_ids]
+        val = [case for case in labelled if case.id in val_ids]
+    elif official:
+        train, val = labelled, list(official)
+    else:
+        held_out = set(shuffled_patients(labelled, dataset.card.split.seed)[fold::count])
+        train = [case for case in labelled if case.patient not in held_out]
+        val = [case for case in labelled if case.patient in held_out]
+    split = Split(tuple(train), tuple(val), _annotated(dataset, "test"))
+    _refuse_leaks(dataset, split)
+    return split
+
+
+def fold_count(dataset: Dataset) -> int:
+    """How many folds there are.
+
+    Raises:
+        DataError: too few annotated patients to train and to validate.
+    """
+    if dataset.folds:
+        return len(dataset.folds)
+    if dataset.labelled and _annotated(dataset, "val"):
+        return 1
+    patients = len({case.patient for case in dataset.labelled})
+    if patients < 2:
         raise DataError(
             "training needs annotated images of at least two patients",
             where=dataset.root,
-            value=f"{len(patients)} found",
+            value=f"{patients} found",
             remedy="add annotated cases, or check that the labels lie where the layout expects them",
         )
-    count = min(policy.folds, len(patients))
-    if not 0 <= fold < count:
-        raise DataError(f"there is no fold {fold}", where=dataset.card.name, value=f"folds 0 to {count - 1}")
-    held_out = set(patients[fold::count])
-    test = tuple(case for case in dataset.cases if case.split == "test" and case.label is not None)
-    leaked = held_out.union(patients) & {case.patient for case in test}
-    if leaked:
-        raise DataError(
-            "patients stand in the training and in the test set",
-            where=dataset.card.name,
-            value=", ".join(sorted(leaked)[:5]),
-            remedy="take their cases out of one of the two",
-        )
-    return Split(
-        train=tuple(case for case in labelled if case.patient not in held_out),
-        val=tuple(case for case in labelled if case.patient in held_out),
-        test=test,
-    )
+    return min(dataset.card.split.folds, patients)
+
+
+def _annotated(dataset: Dataset, subset: str) -> tuple[Case, ...]:
+    return tuple(case for case in dataset.cases if case.split == subset and case.annotated)
+
+
+def _refuse_leaks(dataset: Dataset, split: Split) -> None:
+    parts = {"training": split.train, "validation": split.val, "test": split.test}
+    patients = {name: {case.patient for case in cases} for name, cases in parts.items()}
+    for one, other in (("training", "validation"), ("training", "test"), ("validation", "test")):
+        leaked = patients[one] & patients[other]
+        if leaked:
+            raise DataError(
+                f"patients stand in the {one} and in the {other} set",
+                where=dataset.card.name,
+                value=", ".join(sorted(leaked)[:5]) + (f" and {len(leaked) - 5} more" if len(leaked) > 5 else ""),
+                remedy="take their cases out of one of the two"
+                if not dataset.folds
+                else f"mend {dataset.card.split.file}, or drop 'split.file' from the card: folds are drawn by patient",
+            )
 
 
 def shuffled_patients(cases: Sequence[Case], seed: int) -> list[str]:
+    from segue.core.seeds import generator  # numpy stays out of what only lists the catalogue
+
     patients = sorted({case.patient for case in cases})
     return [patients[n] for n in generator(seed, "split").permutation(len(patients))]
+
+
+def read_folds(path: Path, known: set[str]) -> Folds:
+    """The folds of nnU-Net's ``splits_final.json``: a list of ``{"train": [ids], "val": [ids]}``.
+
+    Raises:
+        DataError: it is missing, has another form, or names none of the known cases.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        folds = tuple((frozenset(map(str, fold["train"])), frozenset(map(str, fold["val"]))) for fold in content)
+    except FileNotFoundError:
+        raise DataError(
+            "the card's split file is missing", where=path, remedy="bring it, or drop 'split.file' from the card"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "this is no list of folds with 'train' and 'val'",
+            where=path,
+            value=f"{type(error).__name__}: {error}"[:200],
+        ) from error
+    for number, (train, val) in enumerate(folds):
+        if not train & known or not val & known:
+            raise DataError(
+                f"fold {number} names no case that is here",
+                where=path,
+                value=f"{len(train)} and {len(val)} names, such as {min(val | train, default='none')}",
+                remedy=f"the cases here have names such as {min(known, default='none')}",
+            )
+    return folds

@@ -44,9 +44,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     try:
         node = yaml.compose(text, Loader=_Loader)
         lines: dict[KeyPath, int] = {}
+        content = None
         if node is not None:
             _collect_lines(node, (), lines, path)
-        content = yaml.load(text, Loader=_Loader)
+            content = yaml.constructor.SafeConstructor().construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
@@ -169,6 +170,9 @@ def _readable(error: ValidationError, model: type[BaseModel], source: object, li
         return UsageError(f"the key '{name}' is missing{more}", where=where, remedy=f"add '{name}: ...'")
     if problem["type"] == "value_error":
         what = str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+        if not location:  # a rule over several keys begins with the key that it blames
+            key = what.partition(":")[0]
+            where = f"{source}:{lines[(key,)]}" if (key,) in lines else where
         return UsageError(f"{name}: {what}{more}" if name else what + more, where=where)
     return UsageError(
         f"{name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}{more}",

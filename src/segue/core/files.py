@@ -42,6 +42,25 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def link(path: Path, target: Path) -> bool:
+    """Make ``target`` the same file as ``path``: a hard link, or a symbolic one (then True) on another file system.
+
+    Raises:
+        MachineError: the disk is full, or the folder may not be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(path.resolve())
+        except OSError:
+            target.symlink_to(path.resolve())
+            return True
+    except OSError as error:
+        raise storage_fault(error, target) from error
+    return False
+
+
 def storage_fault(error: OSError, target: Path | str) -> OSError | MachineError:
     """The readable form of a full or forbidden disk; any other error comes back as it is."""
     if error.errno in _DISK_FULL:

@@ -6,21 +6,25 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from segue.catalogue import open_dataset
+from segue.catalogue import Masks, Row, open_dataset
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Prediction and truth of one case. ``labels`` and ``ignore_label`` are what is measured and left out."""
+    """Prediction and truth of one case.
+
+    ``labels`` are measured but for those ``unlabelled`` in this case; voxels of ``ignore_label`` do not count.
+    """
 
     case: str
     patient: str
     prediction: Path
-    truth: Path
+    truth: Path | Masks | Row
     labels: dict[int, str]
     ignore_label: int | None = None
+    unlabelled: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
@@ -46,15 +50,27 @@ def pair_folders(
     patients: dict[str, str] = {}
     ignore_label = None
     folder = Path(truth)
-    masks = {image_stem(p): p for p in sorted(folder.iterdir()) if is_image(p)} if folder.is_dir() else {}
+    unlabelled: dict[str, tuple[int, ...]] = {}
+    masks: dict[str, Path | Masks | Row] = {}
+    if folder.is_dir():
+        masks = {image_stem(path): path for path in sorted(folder.iterdir()) if is_image(path)}
     if not masks:
         dataset = open_dataset(truth, data)
         masks = {case.id: case.label for case in dataset.cases if case.label is not None}
         patients = {case.id: case.patient for case in dataset.cases}
+        unlabelled = {case.id: case.unlabelled for case in dataset.cases}
         names = names or dataset.card.labels
         ignore_label = dataset.card.ignore_label
     pairs = [
-        Pair(name, patients.get(name, name), found[name], masks[name], names or {}, ignore_label)
+        Pair(
+            name,
+            patients.get(name, name),
+            found[name],
+            masks[name],
+            names or {},
+            ignore_label,
+            unlabelled.get(name, ()),
+        )
         for name in sorted(found.keys() & masks.keys())
     ]
     if not pairs:

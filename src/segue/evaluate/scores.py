@@ -16,6 +16,7 @@ from segue.core.errors import DataError
 from segue.evaluate.pairs import Pair
 from segue.images import read_labels
 from segue.metrics import bootstrap_ci95, overlap, unmatched_voxels
+from segue.prepare import read_mask
 
 ALL = "all"
 
@@ -45,7 +46,7 @@ def score_pair(pair: Pair) -> CaseScores:
     Raises:
         DataError: unreadable, different grids, or labels that nobody named.
     """
-    truth, prediction = read_labels(pair.truth), read_labels(pair.prediction)
+    truth, prediction = read_mask(pair.truth), read_labels(pair.prediction)
     difference = truth.geometry.difference(prediction.geometry)
     if difference:
         raise DataError(
@@ -71,6 +72,8 @@ def score_pair(pair: Pair) -> CaseScores:
     ml = truth.geometry.voxel_ml
     scores: dict[str, dict[str, float | None]] = {}
     for number, name in labels.items():
+        if number in pair.unlabelled:
+            continue  # nobody drew it here: neither present nor absent
         count = counts[number]
         in_truth, in_prediction = t == number, p == number
         if valid is not None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from segue.catalogue import Card, Case, card_names, index, open_dataset
+from segue.catalogue import Card, Case, index, is_known, open_dataset
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
 
@@ -29,7 +29,7 @@ def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list
             cases += _files([path], card)
         elif path.is_dir():
             cases += _folder(path, card)
-        elif name in card_names():
+        elif is_known(name):
             cases += open_dataset(name, data).cases
         else:
             raise UsageError("no such file, folder or dataset", where=name, remedy="check the path")
@@ -39,7 +39,7 @@ def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list
             raise DataError(
                 "two inputs have the same name; their results would overwrite each other",
                 where=case.id,
-                value=f"{seen[case.id].images[0]} and {case.images[0]}",
+                value=f"{seen[case.id].files[0]} and {case.files[0]}",
                 remedy="predict them into different folders",
             )
         seen[case.id] = case

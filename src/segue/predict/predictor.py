@@ -136,7 +136,7 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> 
             target = output / f"{case.id}.nii.gz"
             started = time.monotonic()
             try:
-                key = content_key(model, *[_digest(path, case) for path in case.images])
+                key = content_key(model, *[_digest(path, case) for path in case.image_files])
                 if done.get(case.id) == key and target.exists():
                     yield Prediction(case, target)
                     continue

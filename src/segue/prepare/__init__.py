@@ -1,9 +1,10 @@
 """Quality control, fingerprint, plan, and the prepared cases."""
 
 from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepared_image
-from segue.prepare.examine import Examination, ExamineTask, Finding, examine, read_channels
+from segue.prepare.examine import Examination, ExamineTask, Finding, examine
 from segue.prepare.fingerprint import Fingerprint, fingerprint
 from segue.prepare.plan import Budget, Machine, Network, Plan, PlanOverrides, plan
+from segue.prepare.reading import read_channels, read_mask
 
 __all__ = [
     "Budget",
@@ -23,4 +24,5 @@ __all__ = [
     "prepare_case",
     "prepared_image",
     "read_channels",
+    "read_mask",
 ]

@@ -20,9 +20,9 @@ from segue.catalogue import Card, Case
 from segue.core.errors import DataError
 from segue.core.files import content_key, storage_fault, write_json
 from segue.core.seeds import generator
-from segue.images import read_labels
-from segue.prepare.examine import case_digest, read_channels
+from segue.prepare.examine import case_digest
 from segue.prepare.plan import Normalisation, Plan
+from segue.prepare.reading import read_channels, read_mask
 from segue.volume import Geometry, Volume
 
 _VERSION = 1
@@ -117,7 +117,7 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
         raise DataError("the image holds NaN or infinite values", where=case.id, remedy="run segue check")
     if case.label is None:
         raise DataError("this case has no label", where=case.id, remedy="leave it out of training")
-    labels = read_labels(case.label)
+    labels = read_mask(case.label)
     difference = image.geometry.difference(labels.geometry)
     if difference:
         raise DataError("image and label lie on different grids", where=case.id, value=difference)

@@ -13,7 +13,7 @@ from segue.catalogue import Card, Case
 from segue.core.errors import DataError
 from segue.core.files import content_key, file_digest, write_text
 from segue.core.seeds import generator
-from segue.images import read, read_labels
+from segue.prepare.reading import read_channels, read_mask
 from segue.volume import Volume
 
 _VERSION = 1
@@ -84,9 +84,8 @@ def case_digest(case: Case) -> str:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    paths = [*case.images, *([case.label] if case.label else [])]
     try:
-        return content_key(*[file_digest(path) for path in paths], case.label is not None)
+        return content_key(*[file_digest(path) for path in case.files], case.label is not None)
     except OSError as error:
         raise DataError(
             "this file cannot be read",
@@ -108,7 +107,7 @@ def examine(task: ExamineTask) -> Examination:
             DataError(
                 "this image has no label",
                 where=case.id,
-                value=", ".join(path.name for path in case.images),
+                value=", ".join(path.name for path in case.files),
                 remedy="put its mask where the layout expects it, or leave the case out",
             ),
         )
@@ -118,7 +117,8 @@ def examine(task: ExamineTask) -> Examination:
         return _failed(case, error)
     kept: Path | None = None
     if task.cache is not None:
-        declared = [case.id, case.patient, digest, card.channels, card.labels, card.ignore_label, _VERSION]
+        known = [card.channels, card.labels, card.ignore_label, case.unlabelled]
+        declared = [case.id, case.patient, digest, *known, _VERSION]
         kept = task.cache / "examined" / f"{content_key(*declared)}.json"
         if kept.exists():
             return Examination.model_validate_json(kept.read_text(encoding="utf-8"))
@@ -135,36 +135,6 @@ def _failed(case: Case, error: DataError) -> Examination:
     value = ", ".join(part for part in (error.where, error.value) if part and part != case.id)
     finding = Finding(case=case.id, severity="error", what=error.what, value=value, remedy=error.remedy)
     return Examination(case=case.id, patient=case.patient, findings=[finding])
-
-
-def read_channels(case: Case, card: Card) -> Volume:
-    """All channels of a case as one volume on one grid, in the images' own orientation.
-
-    Raises:
-        DataError: unreadable, another number of channels than the card's, or channels on different grids.
-    """
-    volumes = [read(path) for path in case.images]
-    found = sum(len(volume.array) for volume in volumes)
-    if found != len(card.channels):
-        raise DataError(
-            "the image has another number of channels than the card",
-            where=case.id,
-            value=f"{found}, expected {len(card.channels)} ({', '.join(c.name for c in card.channels)})",
-            remedy="mend 'channels' in the card, or give the image with all its channels",
-        )
-    first = volumes[0]
-    for path, volume in zip(case.images[1:], volumes[1:], strict=True):
-        difference = first.geometry.difference(volume.geometry)
-        if difference:
-            raise DataError(
-                "the channels lie on different grids",
-                where=f"{case.id}: {path.name}",
-                value=difference,
-                remedy=f"resample it to the grid of {case.images[0].name}",
-            )
-    if len(volumes) == 1:
-        return first
-    return Volume(np.concatenate([volume.array for volume in volumes]), first.geometry)
 
 
 def _examined(case: Case, card: Card, digest: str) -> Examination:
@@ -228,7 +198,7 @@ def _look_at_values(name: str, array: np.ndarray, found: Any) -> None:
 
 def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[Volume | None, dict[int, int]]:
     assert case.label is not None, "called for annotated cases"
-    labels = read_labels(case.label)
+    labels = read_mask(case.label)
     difference = image.geometry.difference(labels.geometry)
     if difference:
         found(
@@ -251,6 +221,9 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
             "add the value to 'labels' in the card, or mend the mask",
         )
     voxels = {number: present.get(number, 0) for number in card.labels}
+    drawn = [card.labels[number] for number in case.unlabelled if present.get(number)]
+    if drawn:
+        found("warning", "labels that nobody draws in this kind of image are there", ", ".join(drawn))
     if not any(voxels.values()):
         found("note", "nothing is labelled in this case", "0 foreground voxels")
     return labels, voxels

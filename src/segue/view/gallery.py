@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from segue.catalogue import Card, Case
 from segue.core.errors import SegueError
 from segue.images import read_labels
-from segue.prepare import read_channels
+from segue.prepare import read_channels, read_mask
 from segue.view.facts import CaseFigures, Part, RunFacts
 from segue.view.picture import MOST_CHANNELS, case_picture
 from segue.view.summary import PART_NAMES
@@ -85,8 +85,8 @@ def _shown(facts: RunFacts, part: str, name: str, rank: str, most_bytes: int) ->
 def _picture(facts: RunFacts, card: Card, part: str, case: Case, most_bytes: int, notes: list[str]) -> bytes:
     image = read_channels(case, card)
     truth = prediction = None
-    if case.label is not None and case.label.exists():
-        truth = read_labels(case.label)
+    if case.label is not None and all(path.exists() for path in case.files):
+        truth = read_mask(case.label)
     else:
         notes.append("The truth of this case is gone: only the prediction is outlined.")
     predicted = facts.run.predictions(part) / f"{case.id}.nii.gz"

@@ -208,7 +208,7 @@ def _data(facts: RunFacts) -> dict[str, Any]:
 
 
 def _citation(citation: Citation) -> dict[str, str | None]:
-    authors = [author.strip() for author in citation.authors]
+    authors = [author.strip() for author in citation.authors or []]
     names = "; ".join(author for author in authors if author != "others") + (" et al." if "others" in authors else "")
     number = f"({citation.number})" if citation.number else ""
     where = " ".join(part for part in (citation.venue, str(citation.volume or ""), number) if part)
@@ -216,8 +216,8 @@ def _citation(citation: Citation) -> dict[str, str | None]:
     link = f"https://arxiv.org/abs/{citation.arxiv}" if citation.arxiv else None
     if citation.doi:
         link = f"https://doi.org/{citation.doi}"
-    title = citation.title.rstrip(".")
-    return {"names": names, "title": title, "where": where, "year": str(citation.year), "link": link}
+    title = (citation.title or "").rstrip(".")
+    return {"names": names, "title": title, "where": where, "year": str(citation.year or ""), "link": link}
 
 
 def _link(address: str | None) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segue.catalogue import Case, Dataset, card_names, open_dataset
+from segue.catalogue import Case, Dataset, is_known, open_dataset
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
@@ -49,7 +49,7 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
     path = Path(reference)
     if path.is_file() and not reference.endswith((".yaml", ".yml")):
         return check_images([path])
-    if reference not in card_names() and path.is_dir():
+    if not is_known(reference) and path.is_dir():
         try:
             dataset = open_dataset(reference, data)
         except DataError as error:
@@ -183,7 +183,7 @@ def _workers(cases: Sequence[Case], workers: int | None) -> int | None:
         return workers
     size = 0
     for case in cases:
-        size += sum(path.stat().st_size for path in case.images if path.exists())
+        size += sum(path.stat().st_size for path in case.image_files if path.exists())
         if size > _PARALLEL_FROM_BYTES:
             return None
     return 1

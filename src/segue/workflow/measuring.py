@@ -84,6 +84,7 @@ def evaluate_run(
                 p.case.label,
                 predictor.plan.labels,
                 predictor.plan.ignore_label,
+                p.case.unlabelled,
             )
             for p in predictions
             if p.path is not None and p.case.label is not None
