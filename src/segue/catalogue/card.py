@@ -113,11 +113,13 @@ class NnunetLayout(_Layout):
 
 class NpzLayout(_Layout):
     """One ``.npz`` with ``{train,val,test}_images`` and ``_labels`` (classes) or ``_label`` (masks), as MedMNIST and
-    MedSegBench have it. Of another ``size`` than the card's, the file is the one that ``files`` names.
+    MedSegBench have it. Of another ``size`` than the card's, the file is the one that ``files`` names. Where masks
+    number instances, ``nonzero_is_foreground`` makes one label of them.
     """
 
     kind: Literal["npz"]
     file: str
+    nonzero_is_foreground: bool = False
 
 
 class Part(Settings):
@@ -186,17 +188,18 @@ class SplitPolicy(Settings):
 
 
 class Expectation(Settings):
-    """What the full dataset has: cases to train on, of its own validation and test sets, and patients."""
+    """What the full dataset has: cases to train on, of its own validation and test sets, in all, and patients."""
 
     train: int | None = None
     val: int | None = None
     test: int | None = None
+    total: int | None = None
     patients: int | None = None
 
     @property
     def cases(self) -> int | None:
         known = [count for count in (self.train, self.val, self.test) if count is not None]
-        return sum(known) if known else None
+        return self.total or (sum(known) if known else None)
 
 
 class Group(Settings):
@@ -252,6 +255,7 @@ class Copy(Settings):
     download_bytes: int | None = None
     disk_bytes: int | None = None
     layout: Layout | None = None
+    patient: str | None = None
     expect: Expectation | None = None
 
 
@@ -266,6 +270,7 @@ class Card(Settings):
         release: which copy of the data this is; ``copies`` are the others.
         collection: where the data are DICOM series of a public archive.
         download_bytes, disk_bytes: roughly, where the bytes of ``files`` are not known.
+        sources: where the facts on the card were read.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
@@ -301,6 +306,7 @@ class Card(Settings):
     hardware: str | None = None
     overlaps: list[Overlap] = []
     defects: list[Defect] = []
+    sources: list[str] = []
 
     @field_validator("labels")
     @classmethod
