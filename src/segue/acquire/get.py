@@ -27,12 +27,14 @@ class GetOptions:
         source: a folder or tar archive that a person downloaded.
         number: how many patients to generate (synthetic datasets).
         synthetic: how to generate them.
+        look_alike: make this many tiny cases in the dataset's layout instead of bringing the true ones.
     """
 
     source: Path | None = None
     number: int = 10
     synthetic: PetCtSettings = field(default_factory=PetCtSettings)
     workers: int | None = None
+    look_alike: int | None = None
 
 
 def get(card: Card, root: Path, options: GetOptions) -> Dataset:

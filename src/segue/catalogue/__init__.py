@@ -5,8 +5,8 @@ from segue.catalogue.citing import bibtex
 from segue.catalogue.dataset import Case, Dataset, Masks, Row
 from segue.catalogue.layouts import index
 from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
-from segue.catalogue.licences import UNSTATED, in_words, terms
-from segue.catalogue.locate import RECEIPT, dataset_at, not_there, open_dataset, resolve
+from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
+from segue.catalogue.locate import RECEIPT, card_above, dataset_at, not_there, open_dataset, resolve
 from segue.catalogue.splits import Split, fold_count, split_cases
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "Split",
     "all_cards",
     "bibtex",
+    "card_above",
     "card_names",
+    "check_licence",
     "dataset_at",
     "fold_count",
     "in_words",

@@ -73,7 +73,7 @@ def _named(text: str) -> tuple[Card, int | None] | None:
     if end.isdigit() and stem in card_names():
         card = _card(stem)
         if int(end) in card.sizes:
-            return card, int(end)
+            return card, int(end) if int(end) != card.size else None
     if not re.fullmatch(r"[A-Za-z0-9._/-]+", text):
         return None
     alias = next((card for card in all_cards() if text in card.aliases), None)

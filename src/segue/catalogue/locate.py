@@ -17,12 +17,14 @@ from segue.core.errors import DataError, UsageError
 RECEIPT = "segue.json"
 
 
-def resolve(reference: str | Path, data: Path = Path("data"), root: Path | None = None) -> tuple[Card, Path]:
+def resolve(
+    reference: str | Path, data: Path = Path("data"), root: Path | None = None, release: str | None = None
+) -> tuple[Card, Path]:
     """The card and the folder that ``reference`` means; the folder need not exist yet.
 
     A catalogue name lies in ``data/NAME``, in the release and size that its receipt tells; a card file's data lie
     beside it or in the card's ``root``; a folder says by its receipt (``segue.json``), by a card in it, or by what
-    lies there what it is. ``root`` overrides where the data lie.
+    lies there what it is. ``root`` overrides where the data lie, ``release`` says which copy of them is meant.
 
     Raises:
         UsageError: neither a known name nor a card nor a folder.
@@ -31,14 +33,21 @@ def resolve(reference: str | Path, data: Path = Path("data"), root: Path | None 
     text = str(reference)
     path = Path(text)
     if text.endswith((".yaml", ".yml")):
-        card = load_card(text)
+        card = load_card(text, release)
         return card, root or (path.parent / card.root if card.root else path.parent)
     if is_known(text):
-        card = load_card(text)
+        card = load_card(text, release)
         folder = root or data / card.name
-        told = _receipt(folder)
-        if told.get("release") in card.releases:
-            card = load_card(text, told["release"])
+        told = _receipt(folder).get("release")
+        if release is None and told in card.releases:
+            card = load_card(text, told)
+        elif release is not None and told not in (None, release):
+            raise UsageError(
+                "another copy of this dataset lies here already",
+                where=folder,
+                value=f"{told}, not {release}",
+                remedy="choose another folder with -o, or remove that one",
+            )
         return card, folder
     if path.is_dir():
         return _card_of_folder(path), root or path
@@ -51,6 +60,18 @@ def _receipt(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def card_above(path: Path) -> Card | None:
+    """The card of the dataset that a file or folder belongs to, by the receipt in it or in a folder above it."""
+    for folder in [path, *path.resolve().parents][:5]:
+        told = _receipt(folder)
+        if told:
+            try:
+                return Card.model_validate(told["card"])
+            except (ValueError, KeyError, TypeError):
+                return None
+    return None
 
 
 def _card_of_folder(folder: Path) -> Card:

@@ -7,12 +7,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import segue
+from segue.cli.catalogue import card_app, datasets, export_app
 from segue.core.console import result, say
+
+VERBS = (
+    *("demo", "datasets", "get", "card", "convert", "check", "plan"),
+    *("prepare", "train", "predict", "evaluate", "export", "view", "doctor"),
+)
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, context: object) -> list[str]:
+        return [verb for verb in VERBS if verb in self.commands]
+
 
 app = typer.Typer(
     name="segue",
+    cls=_InOrder,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -50,6 +64,11 @@ def _options(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+app.command()(datasets)
+app.add_typer(card_app, name="card")
+app.add_typer(export_app, name="export")
+
+
 @app.command()
 def demo(
     data: Data = Path("data"),
@@ -68,7 +87,9 @@ def demo(
 @app.command()
 def get(
     name: Annotated[str, typer.Argument(help="A dataset's name, or a card (.yaml).")],
-    source: Annotated[Path | None, typer.Option("--from", help="What you downloaded: a folder or a .tar.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", help="What you downloaded: a folder or an archive.")] = None,
+    release: Annotated[str | None, typer.Option(help="Another copy of the data (segue datasets NAME).")] = None,
+    look_alike: Annotated[int | None, typer.Option(min=1, help="Make N tiny synthetic cases in its layout.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where datasets lie.")] = Path("data"),
     number: Annotated[int, typer.Option("-n", min=1, help="Synthetic data: how many patients.")] = 10,
     size: Annotated[str, typer.Option(help="Synthetic data: full or small.")] = "full",
@@ -85,19 +106,19 @@ def get(
     from segue.catalogue import resolve
     from segue.core.errors import UsageError
     from segue.synth import PetCtSettings
+    from segue.workflow.look import counted, remarks
 
     if size not in ("full", "small"):
         raise UsageError("there are two sizes, full and small", where=f"--size {size}")
-    card, root = resolve(name, output)
+    card, root = resolve(name, output, release=release)
     if card.access.kind == "own" and source is not None:
         root = output / card.name
     synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
-    dataset = run_get(card, root, GetOptions(source, number, synthetic, workers))
-    labelled = len(dataset.labelled)
-    result(f"{card.name}: {labelled} annotated cases, {len(dataset.cases) - labelled} without label, in {root}")
-    if card.expect.train and labelled != card.expect.train:
-        result(f"the full dataset has {card.expect.train} annotated cases")
-    result(f"next: segue train {name} --data {output} --minutes 20")
+    dataset = run_get(card, root, GetOptions(source, number, synthetic, workers, look_alike))
+    result(f"{card.name}: {counted(dataset)}, in {root}")
+    for line in remarks(dataset, look_alike is not None):
+        result(line)
+    result(f"next: segue check {name} --data {output}")
 
 
 @app.command()

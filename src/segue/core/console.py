@@ -37,6 +37,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def byte_count(number: int) -> str:
+    """``850 kB``, ``28.9 GB``: powers of 1000, as disks and networks count."""
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
 class Stage:
     """One stage of work under way; :meth:`advance` as it goes on, :meth:`note` for the figure of the moment."""
 
@@ -102,14 +112,14 @@ def stage(name: str, total: float | None = None) -> Iterator[Stage]:
     current.finish()
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A plain table: first column left, the others right, as wide as needed."""
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> str:
+    """A plain table: the columns ``left`` to the left, the others to the right, as wide as needed."""
     cells = [list(header), *[[_cell(value) for value in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = []
     for number, row in enumerate(cells):
         parts = [
-            text.ljust(width) if column == 0 else text.rjust(width)
+            text.ljust(width) if column in left else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(parts).rstrip())

@@ -1,6 +1,6 @@
 """Metrics over cases, and their aggregation."""
 
-from segue.evaluate.pairs import Pair, pair_folders, read_label_names
+from segue.evaluate.pairs import Pair, pair_folders, read_dataset_name, read_label_names
 from segue.evaluate.report import metrics_table, write_metrics
 from segue.evaluate.scores import CaseScores, Evaluation, aggregate, score_pair
 
@@ -11,6 +11,7 @@ __all__ = [
     "aggregate",
     "metrics_table",
     "pair_folders",
+    "read_dataset_name",
     "read_label_names",
     "score_pair",
     "write_metrics",

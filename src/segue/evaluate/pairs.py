@@ -91,6 +91,14 @@ def pair_folders(
     return pairs, missing, names
 
 
+def read_dataset_name(folder: Path) -> str | None:
+    """The dataset that the model was trained on, from the receipt that ``segue predict`` leaves."""
+    try:
+        return str(json.loads((folder / "predictions.json").read_text(encoding="utf-8"))["dataset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def read_label_names(folder: Path) -> dict[int, str] | None:
     """Label names from the receipt that ``segue predict`` leaves beside its masks."""
     try:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segue.catalogue import Case, Dataset, dataset_at
+from segue.catalogue import Card, Case, Dataset, card_above, dataset_at, is_known, load_card, overlap
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
-from segue.evaluate import CaseScores, Evaluation, Pair, aggregate, pair_folders, score_pair, write_metrics
+from segue.evaluate import (
+    CaseScores,
+    Evaluation,
+    Pair,
+    aggregate,
+    pair_folders,
+    read_dataset_name,
+    score_pair,
+    write_metrics,
+)
 from segue.predict import Prediction, Predictor, gather, predict_cases
 from segue.train import Run
 from segue.view import write_report
@@ -24,7 +33,33 @@ def predict(
         UsageError: not a run, or an input that is not there. DataError: no checkpoint, no image.
     """
     predictor = Predictor(run, device)
-    return _predict(predictor, gather(inputs, predictor.card, data), output)
+    cases = gather(inputs, predictor.card, data)
+    _warn_of_leaks(Run(run), predictor.card, inputs, cases)
+    return _predict(predictor, cases, output)
+
+
+def _warn_of_leaks(run: Run, trained_on: Card, inputs: Sequence[str], cases: Sequence[Case]) -> None:
+    """Say which inputs the model may have seen already: figures on them say nothing about new patients."""
+    for name in inputs:
+        card = load_card(name) if is_known(name) and not Path(name).exists() else card_above(Path(name))
+        if card is None:
+            continue
+        if card.name != trained_on.name:
+            warn_of_overlap(trained_on, card)
+            continue
+        seen = {entry["id"] for entry in run.json("split.json")["train"]} & {case.id for case in cases}
+        if seen:
+            say(f"warning: {len(seen)} of {len(cases)} cases are among those that the model was trained on")
+
+
+def warn_of_overlap(trained_on: Card, measured_on: Card) -> None:
+    """Say so where a model is tried on a dataset that shares patients with the one it was trained on."""
+    shared = overlap(trained_on, measured_on) if trained_on.name != measured_on.name else None
+    if shared:
+        say(
+            f"warning: trained on {trained_on.name}, tried on {measured_on.name}: {shared}. "
+            "Figures on shared cases are too good; leave these cases out."
+        )
 
 
 def _predict(predictor: Predictor, cases: Sequence[Case], output: Path) -> list[Prediction]:
@@ -49,6 +84,10 @@ def evaluate_folders(
     workers: int | None,
 ) -> Evaluation:
     """Compare a folder of masks with the truth and write ``metrics.json`` and ``metrics.csv``."""
+    trained_on = read_dataset_name(predictions)
+    measured_on = load_card(truth) if is_known(truth) and not Path(truth).exists() else card_above(Path(truth))
+    if trained_on is not None and is_known(trained_on) and measured_on is not None:
+        warn_of_overlap(load_card(trained_on), measured_on)
     pairs, missing, _ = pair_folders(predictions, truth, labels, data)
     evaluation = _score("test", pairs, missing, workers)
     write_metrics(output or predictions / "metrics.json", [evaluation])

@@ -15,7 +15,7 @@ import yaml
 import segue
 from segue.acquire import GetOptions, get
 from segue.catalogue import Card, Case, Dataset, Split, not_there, open_dataset, resolve, split_cases
-from segue.core.console import result
+from segue.core.console import result, say
 from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable, write_json, write_text
 from segue.evaluate import Evaluation
@@ -39,7 +39,7 @@ class Planned:
     @property
     def sound(self) -> list[Case]:
         bad = {finding.case for finding in self.left_out}
-        return [case for case in self.dataset.labelled if case.id not in bad]
+        return [case for case in _drawn_from(self.dataset) if case.annotated and case.id not in bad]
 
 
 def brought(experiment: Experiment) -> Dataset:
@@ -54,12 +54,30 @@ def brought(experiment: Experiment) -> Dataset:
     return open_dataset(experiment.dataset, experiment.data, experiment.root)
 
 
+def _drawn_from(dataset: Dataset) -> list[Case]:
+    """What trains and validates: the training part, and the annotated cases of the dataset's own validation set."""
+    return [case for case in dataset.cases if case.split == "train" or (case.split == "val" and case.annotated)]
+
+
+def _refuse_what_is_not_trained(card: Card) -> None:
+    if card.task == "segmentation" and card.layout.kind != "npz":
+        return
+    what = f"{card.task} of arrays" if card.layout.kind == "npz" else card.task
+    raise UsageError(
+        "this release trains on masks of image files only",
+        where=card.name,
+        value=f"the card's task is {what}",
+        remedy="segue export dataset takes it to another tool",
+    )
+
+
 def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
     """Look at every annotated case and plan.
 
     Raises:
         DataError: bad cases without ``skip_bad``, or no sound case.
     """
+    _refuse_what_is_not_trained(dataset.card)
     device = pick_device(experiment.device)
     if not dataset.labelled:
         raise DataError(
@@ -68,10 +86,14 @@ def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
             value=f"{len(dataset.cases)} images without label",
             remedy="put the labels where the card's layout expects them",
         )
-    drawn_from = [case for case in dataset.cases if case.split == "train"]
+    if dataset.left_out:
+        say(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
+    drawn_from = _drawn_from(dataset)
     examinations = examine_all(dataset, drawn_from, experiment.cache_folder, experiment.workers)
     left_out = require_sound(examinations, experiment.skip_bad, dataset.card.name)
-    facts = fingerprint(dataset.card, examinations)
+    # What validates does not shape the plan, where the dataset's makers set it apart.
+    validates = {case.id for case in drawn_from if case.split == "val"}
+    facts = fingerprint(dataset.card, [e for e in examinations if e.case not in validates])
     made = plan(facts, machine(device), experiment.plan, experiment.network)
     return Planned(dataset, examinations, left_out, facts, made)
 
