@@ -1,4 +1,4 @@
-"""How long `segue --help` takes, as a whole process, beside an empty Python.
+"""How long `segue --help` and `segue datasets` take, as whole processes, beside an empty Python.
 
 python benchmarks/startup.py
 """
@@ -16,6 +16,8 @@ COMMANDS = {
     "segue --help": ["-m", "segue", "--help"],
     "segue train --help": ["-m", "segue", "train", "--help"],
     "segue --version": ["-m", "segue", "--version"],
+    "segue datasets": ["-m", "segue", "datasets"],
+    "segue datasets NAME": ["-m", "segue", "datasets", "msd/liver"],
 }
 
 

@@ -311,3 +311,8 @@ def test_a_card_may_name_the_folder_of_its_images(tmp_path: Path) -> None:
 def test_cards_that_are_refused(more: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         card({"kind": "petct"}, **more)
+
+
+def test_another_task_of_the_decathlon_is_not_taken_for_this_one(hippocampus: Path) -> None:
+    with pytest.raises(DataError, match=r"hippocampus_[0-9]+ \.\.\. instead of liver_0"):
+        dataset_at(load_card("msd/liver"), hippocampus)  # both have the labels 1 and 2

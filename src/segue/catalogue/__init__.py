@@ -1,12 +1,12 @@
 """What the world knows of a dataset, and how a folder becomes cases."""
 
-from segue.catalogue.card import Card, Channel, Licence
+from segue.catalogue.card import Card, Channel, Licence, NpzLayout
 from segue.catalogue.citing import bibtex
 from segue.catalogue.dataset import Case, Dataset, Masks, Row
 from segue.catalogue.layouts import index
 from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
 from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
-from segue.catalogue.locate import RECEIPT, card_above, dataset_at, not_there, open_dataset, resolve
+from segue.catalogue.locate import RECEIPT, card_above, dataset_at, is_look_alike, not_there, open_dataset, resolve
 from segue.catalogue.splits import Split, fold_count, split_cases
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Dataset",
     "Licence",
     "Masks",
+    "NpzLayout",
     "Row",
     "Split",
     "all_cards",
@@ -30,6 +31,7 @@ __all__ = [
     "in_words",
     "index",
     "is_known",
+    "is_look_alike",
     "load_card",
     "not_there",
     "open_dataset",

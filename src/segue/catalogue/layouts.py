@@ -81,9 +81,22 @@ def _decathlon(root: Path, card: Card, layout: DecathlonLayout) -> list[Case]:
             value=f"{sorted(labels)} against {sorted(card.labels)}",
             remedy="give the folder of this dataset, or a card of your own",
         )
+    _require_names(card, layout, [image_stem(image) for image, _ in training], listing)
     cases = [Case(image_stem(image), image_stem(image), (image,), label) for image, label in training]
     cases += [Case(image_stem(image), image_stem(image), (image,), None, "test") for image in test]
     return cases
+
+
+def _require_names(card: Card, layout: DecathlonLayout, names: list[str], listing: Path) -> None:
+    """Tasks of the decathlon often share their label numbers; the names of their cases tell them apart."""
+    expected = {re.split(r"[_0-9]", example)[0] for example in layout.examples}
+    if expected and names and not any(name.startswith(tuple(expected)) for name in names):
+        raise DataError(
+            f"dataset.json lists other cases than those of {card.name}",
+            where=listing,
+            value=f"{names[0]} ... instead of {layout.examples[0]} ...",
+            remedy="give the folder of this dataset, or a card of your own",
+        )
 
 
 def read_listing(path: Path) -> dict[str, Any]:

@@ -62,6 +62,11 @@ def _receipt(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def is_look_alike(folder: Path) -> bool:
+    """Whether the cases in this folder are synthetic look-alikes of a dataset."""
+    return _receipt(folder).get("look_alike") is True
+
+
 def card_above(path: Path) -> Card | None:
     """The card of the dataset that a file or folder belongs to, by the receipt in it or in a folder above it."""
     for folder in [path, *path.resolve().parents][:5]:
@@ -121,6 +126,8 @@ def dataset_at(card: Card, folder: Path, source: Path | None = None) -> Dataset:
     cases = index(folder, card)
     if not cases:
         raise _does_not_fit(card, folder, source)
+    if is_look_alike(folder):
+        card = card.model_copy(update={"title": f"Synthetic look-alike of: {card.title}"})
     ids = [case.id for case in cases]
     if len(set(ids)) != len(ids):
         double = next(name for name in ids if ids.count(name) > 1)
