@@ -257,5 +257,6 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
 
 def _common_folder(names: list[PurePosixPath]) -> int:
     """1 where everything (junk aside) lies in one top folder, as in the decathlon's archives; else 0."""
-    tops = {name.parts[0] for name in names if not any(is_junk(part) for part in name.parts)}
+    names = [name for name in names if not any(is_junk(part) for part in name.parts)]
+    tops = {name.parts[0] for name in names}
     return 1 if len(tops) == 1 and all(len(name.parts) > 1 for name in names) else 0

@@ -187,7 +187,7 @@ def _files(root: Path, card: Card, layout: FilesLayout) -> list[Case]:
         cases += _part(root, card, layout.val, "val")
     if layout.test:
         cases += _part(root, card, layout.test, "test")
-    if layout.table:
+    if layout.table and cases:  # a folder without cases is not this dataset's: its parts may lie a level below
         rows = read_table(root / layout.table.file, layout.table)
         cases = [_with_row(case, rows.get(case.id) or rows.get(_relative(case, root)), layout) for case in cases]
     return cases
