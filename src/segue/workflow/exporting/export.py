@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from segue.catalogue import Dataset
-from segue.core.errors import UsageError
 from segue.workflow.exporting.monai import export_monai
 from segue.workflow.exporting.nnunet import export_nnunet
 from segue.workflow.exporting.table import export_table
@@ -33,10 +32,4 @@ def export_dataset(dataset: Dataset, to: Target, output: Path, workers: int | No
         return export_nnunet(dataset, output, workers)
     if to == "monai":
         return export_monai(dataset, output, workers)
-    if to == "csv":
-        return export_table(dataset, output)
-    raise UsageError("nothing is exported to this form", where="--to", value=to, remedy=f"one of {_known()}")
-
-
-def _known() -> str:
-    return ", ".join(get_args(Target))
+    return export_table(dataset, output)

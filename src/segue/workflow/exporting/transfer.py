@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from segue.catalogue import Card, Case, Dataset, Masks, Row, in_words
 from segue.core.console import stage
@@ -60,6 +60,7 @@ class Made:
     why: str
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """How one case becomes files; a frozen dataclass: it goes to other processes, and its ``repr`` into the key."""
 
