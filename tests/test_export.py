@@ -162,20 +162,21 @@ def test_a_killed_export_goes_on(plain: Path, tmp_path: Path, monkeypatch: pytes
     count = itertools.count()
 
     def until_killed(volume: Volume, path: Path) -> None:
-        if next(count) == 4:
+        if next(count) in (4, 6):
             raise KeyboardInterrupt
         write(volume, path)
 
     monkeypatch.setattr(nnunet, "write", until_killed)
-    with pytest.raises(KeyboardInterrupt):
-        export_dataset(dataset, "nnunet", tmp_path / "Dataset501_A", workers=1)
     folder = tmp_path / "Dataset501_A"
-    assert not (folder / "dataset.json").exists()
-    with (folder / ".segue-export.jsonl").open("a") as journal:
-        journal.write('{"case": "p2_a", "ke')  # and the line that was being written
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            export_dataset(dataset, "nnunet", folder, workers=1)
+        assert not (folder / "dataset.json").exists()
+        with (folder / ".segue-export.jsonl").open("a") as journal:
+            journal.write('{"case": "p2_a", "ke')  # and the line that was being written
     before = states(folder)
     done = export_dataset(dataset, "nnunet", folder, workers=1)
-    assert done.written == 6 + 2
+    assert done.written == 5 + 2  # four masks before the first kill, one before the second
     after = states(folder)
     assert all(after[name] == state for name, state in before.items() if name.startswith("labelsTr"))
     assert len(nnunet_rules.check(folder)) == 10
@@ -187,11 +188,16 @@ def test_what_left_the_dataset_leaves_the_export(plain: Path, tmp_path: Path) ->
     (plain / "images" / "p0_a.nii.gz").unlink()
     (plain / "labels" / "p0_b.nii.gz").unlink()
     (folder / "imagesTr" / ".mine").write_text("not ours")
+    assert (folder / "splits_final.json").exists()
     done = export_dataset(opened(plain), "nnunet", tmp_path / "out")
     assert nnunet_rules.check(folder) == sorted(f"p{n}_{s}" for n in range(1, 5) for s in "ab")
     assert done.cases == 8
     assert any("1 images for training have no mask" in note and "p0_b" in note for note in done.notes)
     assert (folder / "imagesTr" / ".mine").exists()
+    # One patient makes no folds, and the old ones are gone.
+    done = export_dataset(opened(plain, patient="^(p)"), "nnunet", tmp_path / "out")
+    assert not (folder / "splits_final.json").exists()
+    assert any("at least two patients (1 found)" in note for note in done.notes)
 
 
 def test_several_workers_do_the_same(plain: Path, tmp_path: Path) -> None:
@@ -546,13 +552,13 @@ def test_dataset_numbers_are_stable_and_free(plain: Path, tmp_path: Path) -> Non
 
 
 def test_case_names_suit_file_systems_and_nnunet(plain: Path, tmp_path: Path) -> None:
-    for old, new in (("p0_a", "amos_0001"), ("p0_b", "amos-0001"), ("p1_a", "P1_B")):
+    for old, new in (("p0_a", "amos_0001"), ("p0_b", "amos-0001"), ("p1_a", "P1_c"), ("p1_b", "p1_C")):
         for kind in ("images", "labels"):
             (plain / kind / f"{old}.nii.gz").rename(plain / kind / f"{new}.nii.gz")
     done = export_dataset(opened(plain), "nnunet", tmp_path)
     cases = nnunet_rules.check(done.path)
-    assert {"amos-0001", "amos-0001-2", "P1_B", "p1_b-2"} <= set(cases)
-    assert nnunet_rules.listing(done.path)["original_cases"] == {"amos-0001-2": "amos_0001", "p1_b-2": "p1_b"}
+    assert {"amos-0001", "amos-0001-2", "P1_c", "p1_C-2"} <= set(cases)
+    assert nnunet_rules.listing(done.path)["original_cases"] == {"amos-0001-2": "amos_0001", "p1_C-2": "p1_C"}
     assert any("amos_0001 is amos-0001-2" in note for note in done.notes)
     assert case_names([]) == {}
 
@@ -659,6 +665,11 @@ def test_volumes_with_masks_in_arrays_go_to_nnunet(tmp_path: Path) -> None:
     nnunet_rules.check(folder)
     assert np.array_equal(nibabel.load(folder / "imagesTr" / "train_000003_0000.nii.gz").get_fdata(), volumes[3])
     assert np.array_equal(nibabel.load(folder / "labelsTr" / "train_000003.nii.gz").get_fdata(), masks[3])
+    told = json.loads((export_dataset(dataset, "monai", tmp_path / "mo").path / "datalist.json").read_text())
+    assert "test" not in told  # MONAI's reader fails on an empty list
+    arrays(tmp_path / "set", train_images=volumes, train_label=masks[:, :4])
+    with pytest.raises(DataError, match=r"differ in shape \(\(5, 6, 7\) and \(4, 6, 7\)\)"):
+        export_dataset(dataset, "nnunet", tmp_path / "other")
 
 
 # Tables
@@ -669,7 +680,7 @@ def test_a_table_runs_no_formula_and_its_paths_hold(tmp_path: Path) -> None:
     for name in ("=1+1", "-a", "plain"):
         image(root / "images" / f"{name}.nii.gz", 1)
         mask(root / "labels" / f"{name}.nii.gz", 1, [0, 1])
-    (root / "facts.csv").write_text('id,who,site,shift\n"=1+1",@sum,"+x, ""y""",-1.5\n-a,b,"\tz",2\nplain,c,,-3+cmd\n')
+    (root / "facts.csv").write_text('id,who,=site,shift\n"=1+1",@sum,"+x, ""y""",-1.5\n-a,b,"\tz",2\nplain,c,,-3+cmd\n')
     dataset = opened(
         root,
         layout={
@@ -683,6 +694,7 @@ def test_a_table_runs_no_formula_and_its_paths_hold(tmp_path: Path) -> None:
     rows = table(done.path)
     assert [row["case"] for row in rows] == ["'-a", "'=1+1", "plain"]
     assert [row["patient"] for row in rows] == ["b", "'@sum", "c"]
+    assert [row["'=site"] for row in rows] == ["'\tz", '\'+x, "y"', ""]
     assert [row["shift"] for row in rows] == ["2", "-1.5", "'-3+cmd"]
     for row in rows:
         assert not any(value.startswith(("=", "+", "@", "\t", "-a")) for value in row.values())
@@ -703,6 +715,21 @@ def test_a_table_says_the_fold_of_every_case(plain: Path, tmp_path: Path) -> Non
         }
     assert {row["case"] for row in rows if row["group"] == "late"} == {"p4_a", "p4_b"}
     assert {row["patient"] for row in rows} == {f"p{n}" for n in range(5)}
+
+
+def test_folds_that_overlap_are_told(plain: Path, tmp_path: Path) -> None:
+    cases = [f"p{n}_{study}" for n in range(5) for study in "ab"]
+    folds = [{"train": cases[4:], "val": cases[:4]}, {"train": cases[6:], "val": cases[2:6]}]
+    (plain / "folds.json").write_text(json.dumps(folds))
+    dataset = opened(plain, split={"file": "folds.json"})
+    done = export_dataset(dataset, "monai", tmp_path)
+    assert any("overlap or leave cases out" in note for note in done.notes)
+    assert [item["fold"] for item in items(tmp_path)] == [0, 0, 0, 0, 1, 1, 2, 2, 2, 2]
+    assert any("overlap or" in note for note in export_dataset(dataset, "csv", tmp_path).notes)
+    folder = export_dataset(dataset, "nnunet", tmp_path).path
+    assert json.loads((folder / "splits_final.json").read_text()) == folds
+    drawn = export_dataset(opened(plain), "monai", tmp_path / "drawn")
+    assert not any("overlap or" in note for note in drawn.notes)
 
 
 def test_nothing_to_export_is_told(plain: Path, tmp_path: Path) -> None:

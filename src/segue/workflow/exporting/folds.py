@@ -28,9 +28,9 @@ def fold_numbers(folds: Sequence[Split]) -> dict[str, int]:
 def told_by_numbers(folds: Sequence[Split]) -> bool:
     """Whether one number per case says it all: it validates in that fold and trains in all others."""
     numbers = fold_numbers(folds)
-    for number, fold in enumerate(folds):
-        for case in (*fold.train, *fold.val):
-            if (case in fold.val) != (numbers.get(case.id) == number):
-                return False
-    known = {case.id for fold in folds for case in (*fold.train, *fold.val)}
-    return all({case.id for case in (*fold.train, *fold.val)} == known for fold in folds)
+    sides = [({case.id for case in fold.train}, {case.id for case in fold.val}) for fold in folds]
+    known = set().union(*(train | val for train, val in sides))
+    return all(
+        train | val == known and val == {name for name, of in numbers.items() if of == number}
+        for number, (train, val) in enumerate(sides)
+    )

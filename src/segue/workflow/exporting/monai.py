@@ -153,7 +153,6 @@ def _listing(dataset: Dataset, folds: list[Split], names: dict[str, str], done: 
     card = dataset.card
     background = {"0": "background"} if card.task == "segmentation" else {}
     numbers = fold_numbers(folds)
-    official = any(case.split == "val" for fold in folds for case in fold.val)
     sections: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": [], "unlabelled": []}
     for case in dataset.cases:
         if case.id not in done.files:
@@ -162,12 +161,13 @@ def _listing(dataset: Dataset, folds: list[Split], names: dict[str, str], done: 
         if case.split == "train" and not case.annotated:
             sections["unlabelled"].append(item)
         elif case.split == "train":
-            # With a validation set of its own, fold 0 is that set, and every other case trains in it.
+            # A case that never validates has the number after the last: whatever the fold, it trains. So do all of a
+            # dataset with a validation set of its own, which is fold 0.
             if folds:
-                item["fold"] = 1 if official else numbers.get(case.id, len(folds))
+                item["fold"] = numbers.get(case.id, len(folds))
             sections["training"].append(item)
         elif case.split == "val":
-            sections["validation"].append({**item, "fold": 0})
+            sections["validation"].append({**item, **({"fold": numbers[case.id]} if case.id in numbers else {})})
         else:
             sections["test"].append(item)
     undrawn = {case.id: list(case.unlabelled) for case in dataset.cases if case.unlabelled and case.id in done.files}
