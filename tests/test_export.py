@@ -717,17 +717,26 @@ def test_a_table_says_the_fold_of_every_case(plain: Path, tmp_path: Path) -> Non
     assert {row["patient"] for row in rows} == {f"p{n}" for n in range(5)}
 
 
-def test_folds_that_overlap_are_told(plain: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folds", "numbers"),
+    [
+        ([("456789", "0123"), ("016789", "2345")], "0000112222"),  # two cases validate twice
+        ([("456789", "0123"), ("6789", "45")], "0000112222"),  # the second fold leaves four out
+    ],
+)
+def test_folds_that_no_number_tells_are_told(
+    plain: Path, tmp_path: Path, folds: list[tuple[str, str]], numbers: str
+) -> None:
     cases = [f"p{n}_{study}" for n in range(5) for study in "ab"]
-    folds = [{"train": cases[4:], "val": cases[:4]}, {"train": cases[6:], "val": cases[2:6]}]
-    (plain / "folds.json").write_text(json.dumps(folds))
+    given = [{"train": [cases[int(n)] for n in train], "val": [cases[int(n)] for n in val]} for train, val in folds]
+    (plain / "folds.json").write_text(json.dumps(given))
     dataset = opened(plain, split={"file": "folds.json"})
     done = export_dataset(dataset, "monai", tmp_path)
     assert any("overlap or leave cases out" in note for note in done.notes)
-    assert [item["fold"] for item in items(tmp_path)] == [0, 0, 0, 0, 1, 1, 2, 2, 2, 2]
+    assert "".join(str(item["fold"]) for item in items(tmp_path)) == numbers
     assert any("overlap or" in note for note in export_dataset(dataset, "csv", tmp_path).notes)
     folder = export_dataset(dataset, "nnunet", tmp_path).path
-    assert json.loads((folder / "splits_final.json").read_text()) == folds
+    assert json.loads((folder / "splits_final.json").read_text()) == given
     drawn = export_dataset(opened(plain), "monai", tmp_path / "drawn")
     assert not any("overlap or" in note for note in drawn.notes)
 
