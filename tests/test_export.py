@@ -474,6 +474,16 @@ def test_headers_that_differ_by_rounding_are_made_equal(plain: Path, tmp_path: P
     assert any("1 files were written, not linked: headers of one case" in note for note in done.notes)
 
 
+def test_a_fourth_axis_of_one_is_taken_off(plain: Path, tmp_path: Path) -> None:
+    for path in (plain / "images" / "p0_a.nii.gz", plain / "labels" / "p1_a.nii.gz"):
+        whole = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.asanyarray(whole.dataobj)[..., None], whole.affine), path)
+    done = export_dataset(opened(plain), "nnunet", tmp_path / "out")
+    nnunet_rules.check(done.path)
+    assert nibabel.load(done.path / "imagesTr" / "p0_a_0000.nii.gz").shape == SHAPE
+    assert any("2 files were written, not linked: a volume has three axes" in note for note in done.notes)
+
+
 def test_official_parts_keep_their_place(tmp_path: Path) -> None:
     for part, names, with_mask in (("tr", "abcd", True), ("va", "ef", True), ("te", "gh", True), ("bare", "i", False)):
         for n, name in enumerate(names):

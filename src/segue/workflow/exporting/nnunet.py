@@ -152,6 +152,8 @@ class NnunetRecipe:
     def _image(self, path: Path, header: ImageHeader, grid: Geometry, targets: list[str]) -> list[Link | Made]:
         if header.channels > 1:
             why = "one file per channel"
+        elif header.axes > 3:
+            why = "a volume has three axes"
         elif not self._suits(path):
             why = f"all files end in {self.ending}"
         elif not _same_for_nnunet(grid, header.geometry):
@@ -175,6 +177,8 @@ class NnunetRecipe:
             mask, why = read_labels(label), None
             if header.dtype.kind == "f" or header.scaled:
                 why = "masks stored as whole numbers"
+            elif header.axes > 3:
+                why = "a volume has three axes"
             elif not self._suits(label):
                 why = f"all files end in {self.ending}"
             elif not _same_for_nnunet(grid, mask.geometry):
