@@ -23,12 +23,13 @@ _THREADED_BYTES = 8_000_000
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says before its voxels are read."""
+    """What a file says before its voxels are read; ``axes`` as they are stored: four may be one channel of a volume."""
 
     geometry: Geometry
     channels: int
     dtype: np.dtype[Any]
     scaled: bool
+    axes: int = 3
 
 
 def is_image(path: Path) -> bool:
@@ -222,7 +223,8 @@ def _described(parsed: Any, path: Path) -> tuple[ImageHeader, tuple[int, int, in
         )
     if not 1 <= len(dims) <= 5 or min(dims) < 1 or (len(dims) == 5 and dims[3] > 1):
         raise DataError("an image has two or three axes and channels", where=path, value=f"shape {dims}")
-    if len(dims) == 5:
+    axes = len(dims)
+    if axes == 5:
         dims = (*dims[:3], dims[4])
     i, j, k, c = (*dims, 1, 1, 1)[:4]
     affine[:3] *= factor
@@ -233,7 +235,7 @@ def _described(parsed: Any, path: Path) -> tuple[ImageHeader, tuple[int, int, in
             str(error), where=path, remedy="mend the header's affine (sform or qform) or leave the case out"
         ) from error
     scaled = slope is not None and not (slope == 1.0 and (intercept or 0.0) == 0.0)
-    return ImageHeader(geometry, c, dtype, scaled), (i, j, k, c)
+    return ImageHeader(geometry, c, dtype, scaled, axes), (i, j, k, c)
 
 
 def _as_labels(array: np.ndarray, path: Path) -> np.ndarray:
