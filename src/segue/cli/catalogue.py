@@ -89,7 +89,7 @@ def dataset(
 ) -> None:
     """Write a dataset as nnU-Net or MONAI want it, or as a table.
 
-    Files are linked, not copied, where the other tool can read them as they are.
+    Files are linked, not copied, where the other tool can read them as they are. Exit code 3 if a case was left out.
 
     Example: segue export dataset msd/hippocampus --to nnunet -o nnUNet_raw
     """
@@ -97,6 +97,9 @@ def dataset(
     from segue.workflow.exporting import export_dataset
 
     done = export_dataset(open_dataset(name, data), to, output, workers)
-    result(f"{done.cases} cases in {done.path}: {done.linked} files linked, {done.written} written")
+    kept = f", {done.kept} there already" if done.kept else ""
+    result(f"{done.cases} cases in {done.path}: {done.linked} files linked, {done.written} written{kept}")
     for note in done.notes:
         result(f"  - {note}")
+    if done.left_out:
+        raise typer.Exit(3)
