@@ -65,7 +65,8 @@ def field_names(pattern: str) -> list[str]:
 
 def found(root: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
     """The files below ``root`` that match, sorted, with the values of the fields; hidden ones are passed over."""
-    glob = _FIELD.sub("*", pattern)
+    # Brackets and question marks in a name are themselves here, as in the expression.
+    glob = re.sub(r"[\[?]", r"[\g<0>]", _FIELD.sub("*", pattern))
     globs = [glob, glob.removesuffix(".gz")] if glob.endswith(".nii.gz") else [glob]
     expression = compiled(pattern)
     for path in sorted(path for each in globs for path in root.glob(each)):
