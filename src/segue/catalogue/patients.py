@@ -49,7 +49,7 @@ def _beginnings(cases: Sequence[str]) -> list[str]:
     if fewest > 1 and all(_DATE.fullmatch(there[0]) for there in pieces):
         skipped = 1  # 20190214_anna: the date of the study comes first
     found = []
-    for count in range(skipped + 1, fewest + (1 if max(map(len, spans)) > fewest else 0)):
+    for count in range(skipped + 1, fewest + (1 if skipped or max(map(len, spans)) > fewest else 0)):
         if pieces[0][0] == "TCGA" and count < 3:
             continue  # a TCGA barcode is project, site and participant
         if _plausible(pieces, skipped, count):

@@ -169,7 +169,7 @@ def _keys_of_ends(images: Sequence[ImageFile]) -> set[Key]:
         for n in range(1, len(spans)):
             start, end = stem[: spans[n - 1][1]], stem[spans[n - 1][1] :]
             bears_base = (folders, start) in stems
-            if bears_base or is_modality(stem[spans[n][0] :]) or re.fullmatch(r"_\d{4}", end):
+            if bears_base or is_modality(stem[slice(*spans[n])]) or re.fullmatch(r"_\d{4}", end):
                 cases.setdefault(end, set()).add((*folders, start))
                 if bears_base:
                     cases.setdefault("", set()).add((*folders, start))

@@ -19,7 +19,7 @@ from segue.catalogue.dataset import Case
 from segue.catalogue.guess import Draft, guess
 from segue.catalogue.layouts import index, read_listing
 from segue.catalogue.listings import Told, channel_numbers, drawn_folds, listed_layout, nnunet_layout, told
-from segue.catalogue.names import MR_WORDS, ImageFile, inventory, words
+from segue.catalogue.names import MR_WORDS, PARTS, ImageFile, inventory, literal, words
 from segue.catalogue.splits import read_folds
 from segue.core.errors import DataError
 
@@ -261,8 +261,12 @@ def _named_apart(layout: FilesLayout) -> FilesLayout:
 
 
 def _folder_as_patient(pattern: str) -> str:
-    first, slash, rest = pattern.partition("/")
-    return f"{{patient:{re.escape(first)}}}{slash}{rest}" if slash and "{" not in first else pattern
+    *folders, last = pattern.split("/")
+    plain = [n for n, name in enumerate(folders) if "{" not in name]
+    named = [n for n in plain if set(words(folders[n])) & set(PARTS)] or plain[:1]
+    for n in named[:1]:
+        folders[n] = f"{{patient:{literal(folders[n])}}}"
+    return "/".join([*folders, last])
 
 
 def _with_patients(folder: Path, card: Card, cases: list[Case]) -> tuple[Card, list[Case], list[str]]:
