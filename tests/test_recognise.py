@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segue.catalogue import Card, Case, Masks, index, load_card, open_dataset, split_cases
+from segue.catalogue import Card, Case, Masks, index, load_card, open_dataset, patterns, split_cases
 from segue.catalogue.card import DecathlonLayout, FilesLayout, NnunetLayout, PetCtLayout
 from segue.catalogue.patients import grouped, patient_pattern
 from segue.catalogue.recognise import Recognised, recognise
@@ -193,6 +193,15 @@ def test_a_channel_that_few_cases_have_is_left_out(tmp_path: Path) -> None:
     assert any("1 of 16 files belong to no case: c0/adc.nii.gz" in guess for guess in found.guesses)
 
 
+def test_unlabelled_images_on_two_grids_are_not_two_channels(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        image(tmp_path / case / "CT.nii.gz", "CT", (8, 8, 3))
+        image(tmp_path / case / "PET.nii.gz", "MR")
+    found, _ = known(tmp_path)
+    assert [channel.name for channel in found.card.channels] == ["CT"]
+    assert any("PET is left out" in guess for guess in found.guesses)
+
+
 def test_pet_and_ct_on_two_grids_are_not_two_channels(tmp_path: Path) -> None:
     for case in ("STS_001", "STS_002"):
         for kind, shape in (("CT", (8, 8, 3)), ("PET", (4, 4, 3))):
@@ -271,6 +280,46 @@ def test_one_binary_mask_per_label_by_its_ending(tmp_path: Path, name: str) -> N
     assert len(cases["c3"].files) == 3
 
 
+def test_one_binary_mask_per_label_by_its_folder(tmp_path: Path) -> None:
+    for case in ("a", "b", "c"):
+        image(tmp_path / "images" / f"{case}.nii.gz")
+        for organ in ("liver", "spleen"):
+            mask(tmp_path / "labels" / organ / f"{case}.nii.gz")
+    found, cases = known(tmp_path)
+    assert files_layout(found).labels == "labels/{label}/{case}.nii.gz"
+    assert names(cases["b"], tmp_path) == ["images/b.nii.gz", "labels/liver/b.nii.gz", "labels/spleen/b.nii.gz"]
+
+
+def test_masks_with_several_labels_are_not_taken_for_one_label_each(tmp_path: Path) -> None:
+    for case in ("c1", "c2"):
+        image(tmp_path / case / "ct.nii.gz", "CT")
+        mask(tmp_path / case / "organs_seg.nii.gz", (1, 2, 3))
+        mask(tmp_path / case / "vessels_seg.nii.gz", (1, 2))
+    found, _ = known(tmp_path)
+    assert files_layout(found).labels == "{case}/organs_seg.nii.gz"
+    assert found.card.labels == {1: "label_1", 2: "label_2", 3: "label_3"}
+    assert any("not used: */vessels_seg.nii.gz" in guess for guess in found.guesses)
+
+
+def test_coloured_copies_of_masks_are_passed_over(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        photo(tmp_path / "images" / f"{case}.png")
+        photo(tmp_path / "labels" / f"{case}_color.png", colour=True)
+        drawn(tmp_path / "labels" / f"{case}_labelIds.png", 3)
+    found, _ = known(tmp_path)
+    assert files_layout(found).labels == "labels/{case}_labelIds.png"
+    assert found.card.labels == {3: "label_3"}
+
+
+def test_jpeg_masks_are_told(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        photo(tmp_path / "images" / f"{case}.jpg")
+        drawn(tmp_path / "masks" / f"{case}.jpg")
+    found, _ = known(tmp_path)
+    assert found.card.labels == {255: "label_255"}
+    assert any("JPEG blurs masks" in guess for guess in found.guesses)
+
+
 def test_one_mask_per_object_is_refused_and_says_why(tmp_path: Path) -> None:
     for case in ("x", "y", "z"):
         photo(tmp_path / case / "images" / f"{case}.png")
@@ -299,6 +348,27 @@ def test_masks_are_also_known_by_what_is_in_them(tmp_path: Path) -> None:
     found, cases = known(tmp_path)
     assert files_layout(found).labels == "{case}/wmh.nii.gz"
     assert names(cases["11"], tmp_path) == ["11/pre/FLAIR.nii.gz", "11/pre/T1.nii.gz", "11/wmh.nii.gz"]
+
+
+def test_two_versions_of_the_images_beside_a_mask_are_no_visits(tmp_path: Path) -> None:
+    for case in ("10001", "10002B", "10002F"):
+        for version, shape in (("orig", (4, 4, 4)), ("pre", (4, 4, 3))):
+            image(tmp_path / case / version / "TOF.nii.gz", shape=shape)
+        mask(tmp_path / case / "aneurysms.nii.gz", (1, 2))
+    found, cases = known(tmp_path)
+    assert names(cases["10002B"], tmp_path) == ["10002B/pre/TOF.nii.gz", "10002B/aneurysms.nii.gz"]
+    assert any("orig" in guess and "another grid" in guess for guess in found.guesses)
+
+
+def test_a_test_part_gets_masks_that_were_known_by_what_is_in_them(tmp_path: Path) -> None:
+    for part, case in (("train", "020"), ("train", "021"), ("train", "022"), ("test", "001")):
+        for channel in ("adc", "t2"):
+            image(tmp_path / part / case / f"{channel}.nii.gz")
+        mask(tmp_path / part / case / "t2_tumor.nii.gz")
+    _, cases = known(tmp_path)
+    assert {name: case.split for name, case in cases.items() if case.annotated} == {
+        "020": "train", "021": "train", "022": "train", "001": "test"
+    }  # fmt: skip
 
 
 def test_a_255_beside_small_labels_is_ignored(tmp_path: Path) -> None:
@@ -340,7 +410,7 @@ def test_other_formats_by_name_alone(tmp_path: Path, header: str, dimension: int
     found, cases = known(tmp_path)
     assert found.card.dimension == dimension
     assert names(cases["brain1"], tmp_path) == ["brain1_image.mha", "brain1_label.mha"]
-    assert any("not looked into" in guess for guess in found.guesses)
+    assert any("could not be looked into" in guess for guess in found.guesses)
 
 
 # --- patients
@@ -415,6 +485,27 @@ def test_grades_and_sites_are_no_patients(tmp_path: Path) -> None:
             mask(tmp_path / grade / case / f"{case}_seg.nii.gz")
     _, cases = known(tmp_path)
     assert {case.id: (case.patient, case.facts["group"]) for case in cases.values()}["L1"] == ("L1", "LGG")
+
+
+def test_a_class_of_pictures_is_no_patient(tmp_path: Path) -> None:
+    for group in ("benign", "malignant", "normal"):
+        for number in (1, 2, 10):
+            photo(tmp_path / group / f"{group} ({number}).png")
+            drawn(tmp_path / group / f"{group} ({number})_mask.png")
+    drawn(tmp_path / "benign" / "benign (1)_mask_1.png")
+    found, cases = known(tmp_path)
+    assert names(cases["benign (10)"], tmp_path) == ["benign/benign (10).png", "benign/benign (10)_mask.png"]
+    assert len({case.patient for case in cases.values()}) == 9
+    assert any("1 of 19 files belong to no case: benign/benign (1)_mask_1.png" in guess for guess in found.guesses)
+
+
+def test_images_in_folders_of_patients_with_flat_masks(tmp_path: Path) -> None:
+    for patient, visit in VISITS:
+        photo(tmp_path / "images" / patient / f"{visit}.png")
+        drawn(tmp_path / "masks" / f"{patient}_{visit}.png")
+    _, cases = known(tmp_path)
+    assert names(cases["p3_v2"], tmp_path) == ["images/p3/v2.png", "masks/p3_v2.png"]
+    assert {case.patient for case in cases.values()} == {"p1", "p2", "p3"}
 
 
 @pytest.mark.parametrize(
@@ -692,6 +783,11 @@ def test_decathlon(blobs: Path) -> None:
     assert found.counts.startswith("11 images, 10 masks: imagesTr/blob_00.nii.gz")
 
 
+def test_listed_files_that_are_missing_are_counted(blobs: Path) -> None:
+    (blobs / "labelsTr" / "blob_03.nii.gz").unlink()
+    assert "layout: 1 files are missing: labelsTr/blob_03.nii.gz" in recognise(blobs).guesses
+
+
 def test_a_damaged_json_is_told_and_a_foreign_one_is_passed_over(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / "images" / f"{name}.nii.gz")
@@ -704,6 +800,14 @@ def test_a_damaged_json_is_told_and_a_foreign_one_is_passed_over(tmp_path: Path)
         recognise(tmp_path)
     say(tmp_path, {"authors": []})
     assert recognise(tmp_path).card.layout.kind == "files"
+
+
+def test_patterns_take_signs_of_globs_as_they_are(tmp_path: Path) -> None:
+    for name in ("[1]?/a1.nii.gz", "[1]?/b2.nii.gz", "1x/c3.nii.gz"):
+        image(tmp_path / name)
+    inside = patterns.found(tmp_path, "[1]?/{case:[a-z]}{number}.nii.gz")
+    assert [fields for _, fields in inside] == [{"case": "a", "number": "1"}, {"case": "b", "number": "2"}]
+    assert len(list(patterns.found(tmp_path, "**/{case}*.nii.gz"))) == 3
 
 
 # --- images without masks

@@ -16,10 +16,11 @@ from segue.core.errors import DataError
 from segue.images import NIFTI_SUFFIXES, ImageHeader, read, read_header
 
 _LARGEST_BYTES = 300_000_000  # files beyond are not opened for a guess
-_MOST_LABELS = {True: 200, False: 64}  # of a NIfTI mask, of a picture (JPEG blurs a mask to a hundred values)
+_MOST_LABELS = {True: 200, False: 100}  # of a NIfTI mask, of a picture
 _HU_BELOW = -200  # air is at -1000; no MR, PET or photograph goes so low
 _SUV_BELOW = 500  # Bq/ml are thousands
 _MASKS_LOOKED_AT = 4
+_JPEG_BLUR = 40  # how far from 0 and 255 the values of a black and white picture come to lie
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -112,10 +113,15 @@ def labels_in(paths: Sequence[Path]) -> Labels:
             continue
         seen |= {int(value) for value in np.rint(found).astype(int)} - {0}
     if not looked:
-        return Labels({1: "label_1"}, notes=[f"the masks ({paths[0].suffix}) were not looked into: name their labels"])
+        return Labels(
+            {1: "label_1"}, notes=[f"the masks ({paths[0].name}) could not be looked into: name their labels"]
+        )
     notes.append(f"seen in {looked} of {len(paths)} masks: give them their names")
     if not seen:
         return Labels({1: "label_1"}, notes=[*notes, "the masks that were looked at are empty"])
+    if any(path.suffix.lower() in (".jpg", ".jpeg") for path in some) and any(0 < value < 255 for value in seen):
+        notes.append(f"JPEG blurs masks (values such as {min(seen)}): save them as PNG")
+        seen = {255} if all(min(value, 255 - value) <= _JPEG_BLUR for value in seen) else seen
     ignore = 255 if 255 in seen and len(seen) > 1 and max(seen - {255}) < 64 else None
     if ignore:
         notes.append("255 stands beside small numbers: taken as neither background nor foreground")
@@ -176,6 +182,8 @@ def _unit(name: str, array: np.ndarray | None) -> tuple[Unit, str | None]:
 
 def _told_dimension(path: Path) -> int | None:
     """2 or 3 by the format, or by the text at the beginning of an MHA or NRRD file."""
+    if path.name.endswith(NIFTI_SUFFIXES):
+        return None
     if path.suffix.lower() in (".mha", ".mhd", ".nrrd"):
         try:
             with path.open("rb") as handle:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from segue.catalogue import contents, pairs, patterns
 from segue.catalogue import names as file_names
 from segue.catalogue.card import Channel, FilesLayout, Part, Task
@@ -35,10 +37,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """The folder's files by what they are, and by the part of the dataset they lie in."""
+    """The folder's files by what they are, and by the part of the dataset they lie in.
+
+    Attributes:
+        by_content: the masks of the training part were known by what is in them, not by their names.
+    """
 
     kinds: dict[ImageFile, file_names.Kind]
     parts: dict[file_names.Part, list[ImageFile]]
+    by_content: bool
 
 
 def guess(folder: Path, files: Sequence[ImageFile], others: Counter[str]) -> Draft:
@@ -61,9 +68,10 @@ def guess(folder: Path, files: Sequence[ImageFile], others: Counter[str]) -> Dra
         )
     if not images:
         raise DataError("there are only results of a prediction", where=folder, value=_some("files", files))
-    alone = None
+    alone, by_content = None, False
     if not masks:
         alone, masks = _alone(folder, images)
+        by_content = bool(masks)
         images = [file for file in images if file not in set(masks)]
         kinds |= dict.fromkeys(masks, "mask")
     if not masks:
@@ -76,12 +84,14 @@ def guess(folder: Path, files: Sequence[ImageFile], others: Counter[str]) -> Dra
             raise _unrelated(folder, masks, images)
         reading, keys = best, best.paired
         chosen = pairs.masks_of({key: reading.masks[key] for key in keys})
+        if chosen.labels and not _binary(folder, chosen):
+            chosen = pairs.masks_of({key: reading.masks[key] for key in keys}, per_label=False)
         if chosen.numbered or chosen.template is None:
             raise _numbered(folder, reading, keys)
         found = pairs.channels_of({key: reading.images[key] for key in keys})
-        _on_one_grid(folder, found, chosen)
+    _on_one_grid(folder, found, chosen)
     _refuse_medley(folder, [f for f in by_part["train"] if kinds[f] != "other"], reading, found, chosen)
-    return _drafted(folder, _Sorted(kinds, by_part), found, chosen, keys)
+    return _drafted(folder, _Sorted(kinds, by_part, by_content), found, chosen, keys)
 
 
 def _alone(folder: Path, images: Sequence[ImageFile]) -> tuple[Reading, list[ImageFile]]:
@@ -96,27 +106,33 @@ def _alone(folder: Path, images: Sequence[ImageFile]) -> tuple[Reading, list[Ima
         if any(inside.values()) and not all(inside.values()):
             masks = [f for there in channels.files.values() for t, f in there.items() if inside.get(t)]
             return reading, masks
-        if all(is_modality(name) or re.fullmatch(r"\d{4}", name) for name in channels.templates):
+        named = all(is_modality(name) or re.fullmatch(r"\d{4}", name) for name in channels.templates)
+        if named and not reading.needs_masks:
             return reading, []
     assert reading is not None
     return reading, []
 
 
-def _on_one_grid(folder: Path, found: Channels, chosen: Masks) -> None:
-    """Leave out channels that do not lie on the masks' grid, as long as one is left."""
-    if len(found.templates) < 2:
-        return
-    some = [key for key, there in found.files.items() if key in chosen.files and len(there) > 1][:2]
+def _binary(folder: Path, chosen: Masks) -> bool:
+    """Whether masks that seem to be of one label each hold no more than one (as far as they can be looked into)."""
+    some = next(iter(chosen.files.values()))[:3]
+    arrays = [array for file in some if (array := contents.values(folder / file.path)) is not None]
+    return all(len(np.unique(array)) <= 2 for array in arrays)
+
+
+def _on_one_grid(folder: Path, found: Channels, chosen: Masks | None) -> None:
+    """Leave out channels that do not lie on the grid of the masks (or of the first channel), as long as one is left."""
+    first = next(iter(found.templates.values()))
     wrong: dict[str, str] = {}
-    for key in some:
-        mask = folder / chosen.files[key][0].path
+    for key, there in list(found.files.items())[:2]:
+        beside = chosen.files[key][0] if chosen and key in chosen.files else there.get(first)
         for name, template in found.templates.items():
-            image = found.files[key].get(template)
-            if image is None or name in wrong:
+            image = there.get(template)
+            if image is None or beside is None or name in wrong or len(found.templates) < 2:
                 continue
-            difference = contents.other_grid(folder / image.path, mask)
+            difference = contents.other_grid(folder / image.path, folder / beside.path)
             if difference:
-                wrong[name] = f"{image.path} lies on another grid than its mask ({difference})"
+                wrong[name] = f"{image.path} lies on another grid than {beside.path} ({difference})"
             elif contents.several_images(folder / image.path) > 1:
                 wrong[name] = f"{image.path} is 4-D"
     if not wrong or len(wrong) == len(found.templates):
@@ -151,7 +167,7 @@ def _drafted(folder: Path, sorted_files: _Sorted, found: Channels, chosen: Masks
     subsets: tuple[file_names.Part, ...] = ("val", "test")
     for part in subsets:
         there = sorted_files.parts.get(part, [])
-        more[part] = _part(there, sorted_files.kinds, images, labels) if there else None
+        more[part] = _part(there, sorted_files, images, labels) if there else None
         if there and more[part] is None:
             draft.notes.append(f"layout: {_some(f'files of the {part} part', there)} have other names: left out")
     draft.layout = FilesLayout(kind="files", images=images, labels=labels, val=more["val"], test=more["test"])
@@ -231,13 +247,10 @@ def _with_labels(folder: Path, draft: Draft, chosen: Masks) -> None:
 
 
 def _part(
-    files: Sequence[ImageFile],
-    kinds: dict[ImageFile, file_names.Kind],
-    images: str | dict[str, str],
-    labels: str | None,
+    files: Sequence[ImageFile], sorted_files: _Sorted, images: str | dict[str, str], labels: str | None
 ) -> Part | None:
     """The training part's patterns in the folders of another part, where they fit there."""
-    there = [file for file in files if kinds[file] == "image"]
+    there = [file for file in files if sorted_files.kinds[file] == "image"]
     if isinstance(images, str):
         own: str | dict[str, str] | None = _moved(images, there)
     else:
@@ -245,9 +258,8 @@ def _part(
         own = {name: text for name, text in moved.items() if text} if all(moved.values()) else None
     if not own:
         return None
-    return Part(
-        images=own, labels=_moved(labels, [file for file in files if kinds[file] == "mask"]) if labels else None
-    )
+    masks = there if sorted_files.by_content else [file for file in files if sorted_files.kinds[file] == "mask"]
+    return Part(images=own, labels=_moved(labels, masks) if labels else None)
 
 
 def _moved(pattern: str, files: Sequence[ImageFile]) -> str | None:

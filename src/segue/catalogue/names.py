@@ -218,10 +218,11 @@ def _part_words(name: str) -> tuple[str, ...]:
 
 def shape_of(texts: Sequence[str]) -> str | None:
     """A regular expression of the form that all these names share (``frame[0-9]+``), or None."""
-    forms = {re.sub(r"\d+", "\0", text) for text in texts}
-    if len(forms) != 1 or "\0" not in (form := forms.pop()):
+    pieces = [re.split(r"(\d+)", text) for text in texts]
+    if len({tuple(there[::2]) for there in pieces}) != 1 or len(pieces[0]) == 1:
         return None
-    return "[0-9]+".join(literal(piece) for piece in form.split("\0"))
+    found = [{there[n] for there in pieces} for n in range(len(pieces[0]))]
+    return "".join(literal(some.pop()) if len(some) == 1 else "[0-9]+" for some in found)
 
 
 def literal(text: str) -> str:

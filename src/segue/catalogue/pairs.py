@@ -31,6 +31,8 @@ from segue.catalogue.readings import (
     placeholder,
 )
 
+_SHOWN_WORDS = frozenset(("color", "colour", "rgb", "overlay", "preview", "instance", "instances"))
+
 
 @dataclass
 class Channels:
@@ -139,48 +141,66 @@ def _bare(template: Template) -> str:
     return without_words("_".join(pieces))
 
 
-def masks_of(masks: dict[Key, dict[Template, ImageFile]]) -> Masks:
+def masks_of(masks: dict[Key, dict[Template, ImageFile]], per_label: bool = True) -> Masks:
     """One mask per case, or one per label; of several kinds of masks the first is taken and the others told."""
     files = _merged(masks)
     support = _support(files)
-    most = max(support.values())
-    several = max(len(there) for there in files.values()) > 1
-    frequent = [t for t in support if support[t] >= max(1, 0.3 * most)]
-    if not several:
-        template = max(support, key=lambda t: (support[t], t))
-        return _one_of(files, template, "")
-    folders = {template.rpartition("/")[0] for template in frequent}
-    names = {template: _label_name(template.rpartition("/")[2]) for template in frequent}
-    whole = set(names.values())
+    if max(len(there) for there in files.values()) == 1:
+        return _one_of(files, max(support, key=lambda t: (support[t], t)), "")
+    frequent = [t for t in support if support[t] >= max(1, 0.3 * max(support.values()))]
+    forms = _forms(frequent)
+    labels = {label for _, label in forms.values()}
     repeated = sum(support[t] for t in frequent if support[t] > 1 or len(files) == 1) >= 0.5 * sum(support.values())
-    if (not repeated or all(n.isdigit() for n in whole)) and len(frequent) > 1:
+    if (not repeated or all(name.isdigit() for name in labels)) and len(frequent) > 1:
         return Masks(numbered=True)
-    if len(folders) == 1 and _are_labels(whole) and len(whole) == len(frequent):
-        return _per_label(files, support, folders.pop())
-    raters = RATER_WORDS | {"1", "st"}
-    template = min(
-        frequent,
-        key=lambda t: (
-            "brain" in words(t),
-            -support[t],
-            "consensus" not in words(t),
-            not raters & set(words(t)),
-            t,
-        ),
-    )
+    if per_label and len({form for form, _ in forms.values()}) == 1 and _are_labels(labels):
+        found = _per_label(files, support, next(iter(forms.values()))[0])
+        if len(found.labels) > 1:
+            return found
+    template = min(frequent, key=lambda t: (*_unlikely(t), -support[t], t))
     others = [readable(t) for t in sorted(support, key=lambda t: (-support[t], t)) if t != template]
     more = f" and {len(others) - 4} more" if len(others) > 4 else ""
     return _one_of(files, template, f"there is more than one kind of mask; not used: {', '.join(others[:4])}{more}")
 
 
+def _unlikely(template: Template) -> tuple[bool, bool, bool]:
+    there = set(words(template))
+    return "brain" in there, bool(_SHOWN_WORDS & there), "consensus" not in there
+
+
 def _are_labels(names: set[str]) -> bool:
+    """Whether names are those of organs or lesions rather than of modalities, raters, versions or numbers."""
     return (
         len(names) > 1
         and "" not in names
-        and not any(is_modality(name) for name in names)
-        and not any((RATER_WORDS | MASK_WORDS | {"brain"}) & set(words(name)) for name in names)
-        and not any(re.fullmatch(r"\D*\d+\D{0,4}", name) and not re.search(r"[^\W\d]{3}", name) for name in names)
+        and not any(is_modality(name) or set(words(name)) <= MASK_WORDS for name in names)
+        and not any((RATER_WORDS | _SHOWN_WORDS | {"brain"}) & set(words(name)) for name in names)
+        and all(re.search(r"[^\W\d]{3}", name) or not re.search(r"\d", name) for name in names)
     )
+
+
+def _forms(templates: Sequence[Template]) -> dict[Template, tuple[Template, str]]:
+    """Each template with LABEL instead of what may be a label's name, and that name.
+
+    The name is the one folder that differs, where the files bear the same names; else what a file's name says beside
+    the case and 'mask'.
+    """
+    pieces = [template.split("/") for template in templates]
+    if len({there[-1] for there in pieces}) == 1 and len({len(there) for there in pieces}) == 1:
+        differing = [n for n in range(len(pieces[0])) if len({there[n] for there in pieces}) > 1]
+        if len(differing) == 1 and all(is_free(there[differing[0]]) for there in pieces):
+            place = differing[0]
+            return {
+                template: ("/".join([*there[:place], LABEL, *there[place + 1 :]]), there[place])
+                for template, there in zip(templates, pieces, strict=True)
+            }
+    found = {}
+    for template in templates:
+        folder, slash, name = template.rpartition("/")
+        label = _label_name(name)
+        before, _, after = name.rpartition(label) if label else ("", "", "")
+        found[template] = (f"{folder}{slash}{before}{LABEL}{after}" if label else template, label)
+    return found
 
 
 def _label_name(name: str) -> str:
@@ -190,22 +210,13 @@ def _label_name(name: str) -> str:
     return without_words(stem[spans[0][0] : spans[-1][1]], MASK_WORDS) if spans else ""
 
 
-def _per_label(files: dict[Key, dict[Template, ImageFile]], support: Counter[Template], folder: str) -> Masks:
-    forms: Counter[Template] = Counter()
-    labels: dict[Template, tuple[Template, str]] = {}
-    for template in support:
-        place, _, name = template.rpartition("/")
-        label = _label_name(name)
-        if place == folder and label:
-            before, _, after = name.rpartition(label)
-            form = f"{place}/{before}{LABEL}{after}".lstrip("/")
-            labels[template] = (form, label)
-            forms[form] += support[template]
-    form = forms.most_common(1)[0][0]
-    used = {template: label for template, (own, label) in labels.items() if own == form}
-    there = {key: [file for t, file in of.items() if t in used] for key, of in files.items()}
-    left = [file for of in files.values() for t, file in of.items() if t not in used]
-    return Masks(form, sorted(set(used.values())), {key: of for key, of in there.items() if of}, left)
+def _per_label(files: dict[Key, dict[Template, ImageFile]], support: Counter[Template], form: Template) -> Masks:
+    before, _, after = form.partition(LABEL)
+    labels = {t: t[len(before) : len(t) - len(after)] for t in support if t.startswith(before) and t.endswith(after)}
+    labels = {t: label for t, label in labels.items() if label and is_free(label) and "/" not in label}
+    there = {key: [file for t, file in of.items() if t in labels] for key, of in files.items()}
+    left = [file for of in files.values() for t, file in of.items() if t not in labels]
+    return Masks(form, sorted(set(labels.values())), {key: of for key, of in there.items() if of}, left)
 
 
 def _one_of(files: dict[Key, dict[Template, ImageFile]], template: Template, note: str) -> Masks:

@@ -37,12 +37,14 @@ class Reading:
     Attributes:
         masks, images: per case the files, by their path with placeholders instead of the case's values.
         left: files that belong to no case.
+        needs_masks: this reading is right only if some of the files turn out to be masks.
     """
 
     soft: bool = False
     masks: dict[Key, dict[Template, ImageFile]] = field(default_factory=dict)
     images: dict[Key, dict[Template, ImageFile]] = field(default_factory=dict)
     left: list[ImageFile] = field(default_factory=list)
+    needs_masks: bool = False
 
     @property
     def paired(self) -> list[Key]:
@@ -57,6 +59,8 @@ def best_reading(masks: Sequence[ImageFile], images: Sequence[ImageFile]) -> Rea
         taken = sum(len(reading.masks[key]) for key in reading.paired)
         if 2 * taken >= len(masks):
             found.append(reading)
+        if len(reading.paired) == len(masks):
+            break  # every mask is a case: no other way finds more
     return max(found, key=lambda reading: len(reading.paired)) if found else None
 
 
@@ -64,16 +68,20 @@ def _ways(masks: Sequence[ImageFile], images: Sequence[ImageFile]) -> Iterable[t
     yield _keys_of_folders(masks), False
     yield _keys_of_names(masks, images, soft=False), False
     yield _keys_of_folders(images), False
+    yield _keys_of_names(images, masks, soft=False), False
     yield _keys_of_names(masks, images, soft=True), True
 
 
 def readings_of_images(images: Sequence[ImageFile]) -> Iterable[Reading]:
     """Ways to read images without masks, those that find several files per case first; the last one always fits."""
-    for keys in (_keys_of_folders(images), _keys_of_ends(images), _keys_of_twins(images)):
+    columns = _columns(images)
+    outermost = {key[:1] for key in columns.values() if len(key) > 1}
+    for keys in (_keys_of_folders(images), _keys_of_ends(images), _keys_of_twins(images), outermost):
         reading = _assigned(keys, False, [], images)
         if keys and any(len(files) > 1 for files in reading.images.values()):
+            # Folders within a case may be visits: only a mask beside them says that they are not.
+            reading.needs_masks = keys is outermost
             yield reading
-    columns = _columns(images)
     if keys := _keys_of_folders(images):
         yield _assigned(keys, False, [], images)
     width = len(next(iter(columns.values()), ()))
@@ -131,31 +139,31 @@ def _columns(files: Sequence[ImageFile]) -> dict[ImageFile, Key]:
     return dict(zip(same, keys, strict=True)) if len(keys[0]) <= _MOST_FIELDS else {}
 
 
-def _keys_of_names(masks: Sequence[ImageFile], images: Sequence[ImageFile], soft: bool) -> set[Key]:
-    """Cases named by the part of the mask's name that an image bears as well.
+def _keys_of_names(some: Sequence[ImageFile], others: Sequence[ImageFile], soft: bool) -> set[Key]:
+    """Cases named by the part of a mask's name that an image bears as well, or the other way round.
 
-    Of all stretches of a mask's name the one is taken that the fewest images bear, of these the longest. What more
-    than half of the masks in a folder bear is no name of a case.
+    Of all stretches of a name the one is taken that the fewest others bear, of these the longest. What more than half
+    of the files in a folder bear is no name of a case.
     """
-    in_images = Counter(run for image in images for run in {r for part in image.parts for r in runs(part, soft)})
-    in_masks = Counter((mask.folders, run) for mask in masks for run in runs(mask.stem, soft))
-    in_folder = Counter(mask.folders for mask in masks)
+    in_others = Counter(run for other in others for run in {r for part in other.parts for r in runs(part, soft)})
+    bearing = Counter((file.folders, run) for file in some for run in runs(file.stem, soft))
+    in_folder = Counter(file.folders for file in some)
     found: dict[ImageFile, str] = {}
-    for mask in masks:
-        most = max(1, in_folder[mask.folders] // 2)
+    for file in some:
+        most = max(1, in_folder[file.folders] // 2)
         able = [
             run
-            for run in runs(mask.stem, soft)
-            if in_images[run] and in_masks[mask.folders, run] <= most
+            for run in runs(file.stem, soft)
+            if in_others[run] and bearing[file.folders, run] <= most
             if without_words(run)
         ]
         if able:
-            found[mask] = min(able, key=lambda run: (in_images[run], -len(run), run))
+            found[file] = min(able, key=lambda run: (in_others[run], -len(run), run))
     if all(is_modality(name, whole=True) for name in found.values()):
         return set()  # CT_mask and PET_mask are masks of one case
     columns = _columns(list(found))
     names = without_common_end(list(found.values()))
-    return _simplified([(*columns.get(mask, ()), name) for mask, name in zip(found, names, strict=True)])
+    return _simplified([(*columns.get(file, ()), name) for file, name in zip(found, names, strict=True)])
 
 
 def _keys_of_ends(images: Sequence[ImageFile]) -> set[Key]:

@@ -113,9 +113,11 @@ def _modalities(channels: Sequence[Channel]) -> list[str]:
 
 
 def _petct(folder: Path) -> Card:
+    name = folder.resolve().name
     return Card(
-        name="petct",
-        title=f"PET/CT in {folder.name}",
+        name=_card_name(name),
+        title=f"PET/CT in {name}",
+        task="segmentation" if next(folder.glob("*/*/SEG.nii.gz"), None) else "unlabelled",
         modalities=["CT", "PET"],
         channels=[Channel(name="CT", unit="HU"), Channel(name="PET", unit="SUV")],
         labels={1: "lesion"},
@@ -231,15 +233,19 @@ def _verified(folder: Path, card: Card, files: Sequence[ImageFile], notes: list[
     card, cases, about = _with_patients(folder, card, cases)
     missing = [case for case in cases if card.task != "unlabelled" and case.split == "train" and not case.annotated]
     used = {path.relative_to(folder).as_posix() for case in cases for path in case.files}
-    left = [file.path for file in files if file.path not in used]
+    there = {file.path for file in files}
+    absent = sorted(used - there)
+    left = [path for path in there if path not in used]
     notes = [*notes, *about]
     if missing:
         notes.append(
             f"layout: {len(missing)} of {sum(case.split == 'train' for case in cases)} images have no mask: "
             f"{_first([case.id for case in missing])}"
         )
+    if absent:
+        notes.append(f"layout: {len(absent)} files are missing: {_first(absent)}")
     if left:
-        notes.append(f"layout: {len(left)} of {len(files)} files belong to no case: {_first(left)}")
+        notes.append(f"layout: {len(left)} of {len(files)} files belong to no case: {_first(sorted(left))}")
     layout = {"kind": card.layout.kind, **card.layout.model_dump(exclude_defaults=True)}
     text = yaml.safe_dump(layout, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True).strip()
     return Recognised(card, text, _counts(folder, cases), notes)
@@ -279,21 +285,21 @@ def _with_patients(folder: Path, card: Card, cases: list[Case]) -> tuple[Card, l
     # Where a part's folder stands before the names of its cases, no beginning of a name is a patient.
     apart = "{patient" in str(card.layout)
     pattern = None if apart else patients.patient_pattern([case.id for case in cases])
+    alone = ["patient: every case is taken as a patient of its own"] if len(cases) > 1 else []
     if pattern is None:
-        return card, cases, ["patient: every case is taken as a patient of its own"] if len(cases) > 1 else []
+        return card, cases, alone
     able = card.model_copy(update={"patient": pattern})
     grouped = index(folder, able)
+    patients_of_groups: dict[object, set[str]] = {}
+    for case in grouped:
+        patients_of_groups.setdefault(case.facts.get("group"), set()).add(case.patient)
+    if len(patients_of_groups) > 1 and all(len(there) == 1 for there in patients_of_groups.values()):
+        return card, cases, alone  # benign/benign (1): the name repeats its group
     groups = Counter(case.patient for case in grouped)
     crossing = _crossing(folder, able, grouped)
     if crossing:
-        return (
-            card,
-            cases,
-            [
-                f"patient: every case is taken as a patient of its own; by {pattern} there would be "
-                f"{patients.in_words(groups)}, but {_first(crossing)} would stand in several parts"
-            ],
-        )
+        there = f"by {pattern} there would be {patients.in_words(groups)}"
+        return card, cases, [f"{alone[0]}; {there}, but {_first(crossing)} would stand in several parts"]
     return able, grouped, [f"patient: guessed {patients.in_words(groups)}"]
 
 
