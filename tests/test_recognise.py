@@ -635,14 +635,14 @@ def test_bids_without_sessions_passes_over_derived_images(tmp_path: Path) -> Non
             image(tmp_path / subject / "anat" / f"{subject}_{channel}.nii.gz")
         derived = tmp_path / "derivatives"
         mask(derived / "manual" / subject / "anat" / f"{subject}_label-lesion_mask.nii.gz")
-        image(derived / "fmriprep" / subject / "anat" / f"{subject}_desc-preproc_T1w.nii.gz")
+        image(derived / "segmentation" / subject / "anat" / f"{subject}_desc-preproc_T1w.nii.gz")
     found, cases = known(tmp_path)
     assert names(cases["sub-02"], tmp_path) == [
         "sub-02/anat/sub-02_FLAIR.nii.gz",
         "sub-02/anat/sub-02_T1w.nii.gz",
         "derivatives/manual/sub-02/anat/sub-02_label-lesion_mask.nii.gz",
     ]
-    assert any("3 of 12 files belong to no case: derivatives/fmriprep" in guess for guess in found.guesses)
+    assert any("3 of 12 files belong to no case: derivatives/segmentation" in guess for guess in found.guesses)
 
 
 def test_petct(tmp_path: Path) -> None:
@@ -860,7 +860,9 @@ def test_a_link_back_has_an_end(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / "images" / f"{name}.nii.gz")
     (tmp_path / "images" / "loop").symlink_to(tmp_path)
-    assert len(index(tmp_path, recognise(tmp_path).card)) == 2
+    found = recognise(tmp_path)
+    assert len(index(tmp_path, found.card)) == 2
+    assert not any("no case" in guess for guess in found.guesses)
 
 
 def test_images_without_a_mask_are_counted(tmp_path: Path) -> None:
