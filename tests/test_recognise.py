@@ -635,14 +635,14 @@ def test_bids_without_sessions_passes_over_derived_images(tmp_path: Path) -> Non
             image(tmp_path / subject / "anat" / f"{subject}_{channel}.nii.gz")
         derived = tmp_path / "derivatives"
         mask(derived / "manual" / subject / "anat" / f"{subject}_label-lesion_mask.nii.gz")
-        image(derived / "segmentation" / subject / "anat" / f"{subject}_desc-preproc_T1w.nii.gz")
+        image(derived / "a_segmentation" / subject / "anat" / f"{subject}_desc-preproc_T1w.nii.gz")
     found, cases = known(tmp_path)
     assert names(cases["sub-02"], tmp_path) == [
         "sub-02/anat/sub-02_FLAIR.nii.gz",
         "sub-02/anat/sub-02_T1w.nii.gz",
         "derivatives/manual/sub-02/anat/sub-02_label-lesion_mask.nii.gz",
     ]
-    assert any("3 of 12 files belong to no case: derivatives/segmentation" in guess for guess in found.guesses)
+    assert any("3 of 12 files belong to no case: derivatives/a_segmentation" in guess for guess in found.guesses)
 
 
 def test_petct(tmp_path: Path) -> None:
@@ -840,6 +840,14 @@ def test_visits_of_unlabelled_patients_are_no_channels(tmp_path: Path) -> None:
     assert {name: case.patient for name, case in cases.items()} == {f"{p}_{v}": p for p, v in VISITS}
 
 
+def test_images_of_one_name_at_two_depths_are_not_one_case(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz", "old/x/a.nii.gz"):
+        image(tmp_path / name)
+    found, cases = known(tmp_path)
+    assert sorted(cases) == ["a", "b", "c"]
+    assert "layout: 1 of 4 files belong to no case: old/x/a.nii.gz" in found.guesses
+
+
 # --- what stays outside, and errors
 
 
@@ -862,6 +870,7 @@ def test_a_link_back_has_an_end(tmp_path: Path) -> None:
     (tmp_path / "images" / "loop").symlink_to(tmp_path)
     found = recognise(tmp_path)
     assert len(index(tmp_path, found.card)) == 2
+    assert files_layout(found).images == "images/{case}.nii.gz"
     assert not any("no case" in guess for guess in found.guesses)
 
 

@@ -84,8 +84,7 @@ def readings_of_images(images: Sequence[ImageFile]) -> Iterable[Reading]:
             yield reading
     if keys := _keys_of_folders(images):
         yield _assigned(keys, False, [], images)
-    width = len(next(iter(columns.values()), ()))
-    able = [image for image in images if len(columns.get(image, ())) == width]
+    able = [image for image in images if image in columns] or list(images)
     stems = [image.stem for image in able]
     for names in (without_common_end(stems), stems):
         named = [(*columns.get(image, ()), name) for image, name in zip(able, names, strict=True)]
@@ -93,7 +92,7 @@ def readings_of_images(images: Sequence[ImageFile]) -> Iterable[Reading]:
         reading = _assigned(keys, False, [], able)
         if len(keys) == len(able) == len(reading.images):
             break
-    reading.left += [image for image in images if image not in set(able)]
+    reading.left += sorted(set(images) - set(able), key=lambda image: image.path)
     yield reading
 
 
