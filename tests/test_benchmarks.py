@@ -32,4 +32,6 @@ def test_startup() -> None:
         "segue --help",
         "segue train --help",
         "segue --version",
+        "segue datasets",
+        "segue datasets NAME",
     ]

@@ -26,7 +26,7 @@ COMMANDS = sorted(
         for line in block.splitlines()
         if line.strip()
     }
-    | {text for page in PAGES for text in re.findall(r"`((?:segue|python scripts/)[^`\n]+)`", page.read_text())}
+    | {text for page in PAGES for text in re.findall(r"`((?:segue |python scripts/)[^`\n]+)`", page.read_text())}
 )
 
 

@@ -65,7 +65,9 @@ def field_names(pattern: str) -> list[str]:
 
 def found(root: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
     """The files below ``root`` that match, sorted, with the values of the fields; hidden ones are passed over."""
-    glob = _FIELD.sub("*", pattern)
+    # Two fields in a row are one star, for two stars mean folders; brackets and question marks mean themselves.
+    glob = re.sub(r"[*\0]*\0[*\0]*", "*", _FIELD.sub("\0", pattern))
+    glob = re.sub(r"[\[?]", r"[\g<0>]", glob)
     globs = [glob, glob.removesuffix(".gz")] if glob.endswith(".nii.gz") else [glob]
     expression = compiled(pattern)
     for path in sorted(path for each in globs for path in root.glob(each)):

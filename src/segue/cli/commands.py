@@ -118,7 +118,7 @@ def get(
     result(f"{card.name}: {counted(dataset)}, in {root}")
     for line in remarks(dataset, look_alike is not None):
         result(line)
-    result(f"next: segue check {name} --data {output}")
+    result(f"next: segue check {name}" + ("" if output == Path("data") else f" --data {output}"))
 
 
 @app.command()

@@ -1,0 +1,5 @@
+"""What a folder of images is: the layout that fits, and the card that follows from it."""
+
+from segue.catalogue.recognise.folder import Recognised, recognise
+
+__all__ = ["Recognised", "recognise"]
