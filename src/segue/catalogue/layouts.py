@@ -63,6 +63,8 @@ def _decathlon(root: Path, card: Card, layout: DecathlonLayout) -> list[Case]:
     from segue.images import image_stem
 
     listing = root / "dataset.json"
+    if not listing.exists():
+        return []
     content = read_listing(listing)
     try:
         training = [(_local(root, entry["image"]), _local(root, entry["label"])) for entry in content["training"]]

@@ -95,6 +95,8 @@ def in_words(spdx: str) -> str:
 
 def from_words(text: str) -> str | None:
     """The SPDX identifier meant by ``CC-BY-SA 4.0``, ``cc by 4.0`` and the like; None where that is unclear."""
+    if _OWN_TERMS.fullmatch(text.strip()):
+        return text.strip()
     plain = re.sub(r"[\s_-]+", "-", text.strip().rstrip(".")).upper()
     plain = re.sub(r"^CREATIVE-COMMONS-", "CC-", plain)
     plain = re.sub(r"^(CC0)(-.*)?$", "CC0-1.0", plain)
