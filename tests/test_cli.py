@@ -56,7 +56,7 @@ def test_the_verbs_are_among_the_fourteen(segue: Segue) -> None:
         (["evaluate"], 2, "give a run folder, or both"),
         (["evaluate", "--pred", "nowhere", "--truth", "x"], 2, "no such folder"),
         (["view", "nowhere"], 2, "not a run folder"),
-        (["get", "msd/hippocampus"], 3, "download it"),
+        (["get", "brats/2021"], 3, "register at synapse.org"),
         (["get", "msd/hippocampus", "--from", "nowhere"], 2, "no such file or folder"),
         (["get", "synthetic/petct", "--size", "huge"], 2, "two sizes"),
         (["fly"], 2, "No such command"),

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from segue.acquire import GetOptions, get
-from segue.acquire.get import is_junk
+from segue.acquire.archives import is_junk
 from segue.catalogue import Card, Case, Dataset, Masks, card_names, check_licence, load_card, split_cases
 from segue.catalogue.card import FilesLayout
 from segue.images import is_image, read, read_header, read_labels

@@ -1,5 +1,6 @@
-"""Bringing a dataset to this disk: generated, or imported from what a person downloaded."""
+"""Bringing a dataset to this disk: generated, downloaded, or imported from what a person downloaded."""
 
 from segue.acquire.get import GetOptions, get
+from segue.acquire.receipt import Verified, verify
 
-__all__ = ["GetOptions", "get"]
+__all__ = ["GetOptions", "Verified", "get", "verify"]

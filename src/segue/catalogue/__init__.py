@@ -1,6 +1,6 @@
 """What the world knows of a dataset, and how a folder becomes cases."""
 
-from segue.catalogue.card import Card, Channel, Licence, NpzLayout
+from segue.catalogue.card import Card, Channel, Licence, NpzLayout, RemoteFile
 from segue.catalogue.citing import bibtex
 from segue.catalogue.dataset import Case, Dataset, Masks, Row
 from segue.catalogue.layouts import index
@@ -19,6 +19,7 @@ __all__ = [
     "Licence",
     "Masks",
     "NpzLayout",
+    "RemoteFile",
     "Row",
     "Split",
     "all_cards",

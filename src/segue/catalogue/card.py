@@ -354,6 +354,11 @@ class Card(Settings):
         return self
 
     @property
+    def downloadable(self) -> bool:
+        """Whether the data can be had without a person's account."""
+        return self.access.kind == "open" and bool(self.files or self.collection)
+
+    @property
     def releases(self) -> list[str]:
         """The names of all copies, the card's own first."""
         return [*([self.release] if self.release else []), *[copy.release for copy in self.copies]]

@@ -162,12 +162,13 @@ def not_there(card: Card, folder: Path) -> DataError:
     """The error for a dataset that is not on this disk, with the command that brings it."""
     if card.access.kind == "own":
         return DataError("no such folder", where=folder, remedy="check the path, or the place of the card")
-    where_from = ", ".join(file.url for file in card.files) or card.access.homepage or ""
-    remedy = (
-        f"make it: segue get {card.name}"
-        if card.access.kind == "generated"
-        else f"download it ({where_from}), then: segue get {card.name} --from THE_DOWNLOAD"
-    )
+    if card.access.kind == "generated":
+        remedy = f"make it: segue get {card.name}"
+    elif card.downloadable:
+        remedy = f"bring it: segue get {card.name}, or segue get {card.name} --from WHAT_YOU_DOWNLOADED"
+    else:
+        steps = card.access.steps or [f"segue get {card.name} --from THE_DOWNLOAD"]
+        remedy = f"at {card.access.homepage}: {'; '.join(steps)}"
     return DataError(f"the dataset {card.name} is not here", where=folder, remedy=remedy)
 
 

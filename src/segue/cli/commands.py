@@ -87,38 +87,67 @@ def demo(
 @app.command()
 def get(
     name: Annotated[str, typer.Argument(help="A dataset's name, or a card (.yaml).")],
-    source: Annotated[Path | None, typer.Option("--from", help="What you downloaded: a folder or an archive.")] = None,
-    release: Annotated[str | None, typer.Option(help="Another copy of the data (segue datasets NAME).")] = None,
-    look_alike: Annotated[int | None, typer.Option(min=1, help="Make N tiny synthetic cases in its layout.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="What you downloaded: a folder, an archive, or several in a folder.")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where datasets lie.")] = Path("data"),
+    release: Annotated[str | None, typer.Option(help="Another copy of the data (segue datasets NAME).")] = None,
+    cases: Annotated[int | None, typer.Option(min=1, help="Bring only so many cases.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Say what would come, and stop.")] = False,
+    check_again: Annotated[bool, typer.Option("--verify", help="Compare with what came, offline.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy files instead of linking them.")] = False,
+    look_alike: Annotated[int | None, typer.Option(min=1, help="Make N tiny synthetic cases in its layout.")] = None,
     number: Annotated[int, typer.Option("-n", min=1, help="Synthetic data: how many patients.")] = 10,
     size: Annotated[str, typer.Option(help="Synthetic data: full or small.")] = "full",
     negatives: Annotated[float, typer.Option(min=0, max=1, help="Synthetic data: part without lesions.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Synthetic data: another seed, other patients.")] = 0,
     workers: Workers = None,
 ) -> None:
-    """Import what you downloaded, or generate a dataset.
+    """Download, import or generate a dataset.
 
-    Example: segue get msd/hippocampus --from ~/Downloads/Task04_Hippocampus.tar
+    Stopped at any moment, the same command goes on. Where a person must register, it says how, and imports
+    what was downloaded by hand.
+
+    Example: segue get msd/hippocampus
     """
     from segue.acquire import GetOptions
-    from segue.acquire import get as run_get
     from segue.catalogue import resolve
     from segue.core.errors import UsageError
     from segue.synth import PetCtSettings
-    from segue.workflow.look import counted, remarks
+    from segue.workflow import getting
 
     if size not in ("full", "small"):
         raise UsageError("there are two sizes, full and small", where=f"--size {size}")
     card, root = resolve(name, output, release=release)
-    if card.access.kind == "own" and source is not None:
+    if name.endswith((".yaml", ".yml")) and (source is not None or card.downloadable):
         root = output / card.name
-    synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
-    dataset = run_get(card, root, GetOptions(source, number, synthetic, workers, look_alike))
-    result(f"{card.name}: {counted(dataset)}, in {root}")
-    for line in remarks(dataset, look_alike is not None):
-        result(line)
-    result(f"next: segue check {name}" + ("" if output == Path("data") else f" --data {output}"))
+    if dry:
+        result("\n".join(getting.forecast(card, root)))
+    elif check_again:
+        _say_verified(getting.check_receipt(root), name)
+    else:
+        synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
+        options = GetOptions(source, copy, cases, look_alike, number, synthetic, workers)
+        result("\n".join(getting.bring(card, root, options)))
+        result(
+            f"next: segue check {name if root == output / card.name else root} "
+            + ("" if output == Path("data") else f" --data {output}")
+        )
+
+
+def _say_verified(verified: Any, name: str) -> None:
+    for what, names in (("missing", verified.missing), ("changed", verified.changed)):
+        for each in names:
+            result(f"{what}: {each}")
+    if verified.unexpected:
+        result(f"not there when it came: {len(verified.unexpected)} files, such as {verified.unexpected[0]}")
+    result(
+        f"{verified.files} files: {len(verified.missing)} missing, {len(verified.changed)} changed "
+        f"({verified.hashed} compared by content, the others by size)"
+    )
+    if not verified.sound:
+        result(f"to mend it: remove the folder, then segue get {name}")
+        raise typer.Exit(3)
 
 
 @app.command()

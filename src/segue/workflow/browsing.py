@@ -373,6 +373,6 @@ def _sizes(card: Card) -> str:
 def _next(card: Card, data: Path) -> str:
     if (data / card.name / RECEIPT).exists():
         return f"segue check {card.name}" + (f" --data {data}" if data != Path("data") else "")
-    if card.access.kind == "generated":
+    if card.access.kind == "generated" or card.downloadable:
         return f"segue get {card.name}"
     return f"download it, then: segue get {card.name} --from THE_DOWNLOAD"

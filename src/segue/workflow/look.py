@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segue.catalogue import Case, Dataset, Row, in_words, is_known, open_dataset
+from segue.catalogue import Case, Dataset, Row, is_known, open_dataset
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
@@ -98,28 +98,6 @@ def counted(dataset: Dataset) -> str:
             unlabelled = sum(not case.annotated for case in cases)
             parts.append(f"{len(cases)} {name} cases" + (f" ({unlabelled} without label)" if unlabelled else ""))
     return ", ".join(parts)
-
-
-def remarks(dataset: Dataset, look_alike: bool = False) -> list[str]:
-    """What a person should know who has just brought a dataset: what is missing, left out, and under which licence."""
-    card = dataset.card
-    lines = []
-    if look_alike:
-        lines.append("these are synthetic look-alikes: for trying the commands, never for results")
-    else:
-        there = {split: sum(case.split == split for case in dataset.cases) for split in ("train", "val", "test")}
-        there["train"] += len(dataset.left_out)
-        expected = card.expect.model_dump()
-        lines += [
-            f"the full dataset has {expected[split]} {split} cases, {there[split]} are here"
-            for split in there
-            if expected[split] is not None and expected[split] != there[split]
-        ]
-    if dataset.left_out:
-        lines.append(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
-    if card.licence and card.access.kind != "generated" and not look_alike:
-        lines.append(f"licence {card.licence.spdx}: {in_words(card.licence.spdx)}")
-    return lines
 
 
 def check_images(paths: Sequence[Path]) -> CheckResult:

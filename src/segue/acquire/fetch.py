@@ -1,0 +1,124 @@
+"""From the addresses on a card to its files: downloaded, checked, unpacked while they arrive."""
+
+from __future__ import annotations
+
+import tarfile
+import time
+from collections.abc import Callable
+from io import BufferedIOBase
+from pathlib import Path
+
+from segue.acquire.archives import damaged, has_one_top, is_archive, is_junk, opened, tar_members, unpack, write_member
+from segue.acquire.arrive import settle, staging_of
+from segue.acquire.download import Received, Wanted, download
+from segue.acquire.picking import pick
+from segue.acquire.receipt import Origin, Source
+from segue.acquire.remote import remote_members
+from segue.acquire.transport import RefusedError, Transport, TryAgainError
+from segue.catalogue import Card, RemoteFile
+from segue.core.console import Stage, byte_count, stage
+from segue.core.errors import DataError
+from segue.core.files import file_digest
+
+
+def files_of(card: Card) -> list[RemoteFile]:
+    """The files of the card's copy, in the card's size."""
+    return [file for file in card.files if file.size in (None, card.size)]
+
+
+def fetch(card: Card, root: Path, cases: int | None = None) -> Origin:
+    """Download a dataset to ``root``; an interrupted one goes on. With ``cases`` only so many, picked out remotely.
+
+    Raises:
+        DataError: no address gives a file, a checksum is wrong, or an archive is damaged or unsafe.
+        MachineError: the disk is full, too small or may not be written.
+    """
+    staging = staging_of(root)
+    with Transport() as transport:
+        if cases is not None:
+            return _fetch_cases(card, root, staging, transport, cases)
+        hashes: dict[str, str] = {}
+        sources = []
+        for file in files_of(card):
+            source, files = _one_file(transport, file, staging, several=len(files_of(card)) > 1)
+            sources.append(source)
+            hashes.update(files)
+        return settle(card, staging, root, card.name, Origin("downloaded", sources, hashes))
+
+
+def _one_file(transport: Transport, file: RemoteFile, staging: Path, several: bool) -> tuple[Source, dict[str, str]]:
+    target = staging / file.name
+    hashes: dict[str, str] = {}
+
+    def unpacked_on_the_way(stream: BufferedIOBase) -> None:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as content:
+                for member in tar_members(content, file.name):
+                    if not any(is_junk(part) for part in member.name.parts):
+                        each = write_member(member, staging, lambda number: None)
+                        hashes[each.name] = each.sha256
+        except tarfile.TarError as error:
+            raise damaged(file.name, error) from error
+
+    streams = file.name.lower().endswith(".tar")
+    wanted = Wanted([file.url, *file.mirrors], file.bytes, file.md5, file.sha256)
+    if target.exists():  # it came, and unpacking it was interrupted
+        received = Received(target, file.url, target.stat().st_size, 0, file_digest(target), None)
+        streams = False
+    else:
+        with stage("download", file.bytes) as shown:
+            on_bytes = _with_rate(shown, file.name)
+            received = download(transport, wanted, target, on_bytes, unpacked_on_the_way if streams else None)
+            shown.note(f"{file.name}, {byte_count(received.bytes)}")
+    source = Source(received.url, received.bytes, received.sha256)
+    if not is_archive(file.name):
+        return source, {file.name: received.sha256}
+    if not streams:
+        with opened(target) as members, stage("unpack", sum(member.bytes for member in members)) as shown:
+            apart = several and not has_one_top(members)
+            stem = file.name.split(".")[0]
+            for each in unpack(members, staging / stem if apart else staging, shown.advance):
+                hashes[f"{stem}/{each.name}" if apart else each.name] = each.sha256
+    target.unlink()
+    return source, hashes
+
+
+def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
+    began = time.monotonic()
+    came = 0
+
+    def on_bytes(number: int) -> None:
+        nonlocal came
+        came += number
+        rate = came / max(0.001, time.monotonic() - began)
+        shown.advance(number, f"{name}, {byte_count(round(rate))}/s")
+
+    return on_bytes
+
+
+def _fetch_cases(card: Card, root: Path, staging: Path, transport: Transport, cases: int) -> Origin:
+    files = [file for file in files_of(card) if is_archive(file.name)]
+    if len(files) != 1 or len(files_of(card)) != 1:
+        raise DataError(
+            "single cases come out of datasets that are one .tar or .zip",
+            where=card.name,
+            value=f"{len(files_of(card))} files" if len(files_of(card)) != 1 else files_of(card)[0].name,
+            remedy="leave --cases out",
+        )
+    file = files[0]
+    reasons = []
+    for url in [file.url, *file.mirrors]:
+        try:
+            with remote_members(transport, url, file.name) as (members, raw), stage("download", None) as shown:
+                hashes = pick(card, members, staging, cases, on_case=lambda name: shown.advance(note=name))
+                shown.note(f"{cases} cases, {byte_count(raw.fetched)} of {byte_count(raw.size)}")
+                came = Source(url, raw.fetched)
+            return settle(card, staging, root, url, Origin("downloaded", [came], hashes, partial=True))
+        except (RefusedError, TryAgainError) as error:
+            reasons.append(f"{url}: {error}")
+    raise DataError(
+        "the cases could not be downloaded",
+        where=card.name,
+        value="; ".join(reasons),
+        remedy="run the same command again later, or leave --cases out",
+    )

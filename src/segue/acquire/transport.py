@@ -1,0 +1,206 @@
+"""Requests over HTTP: who we are, how often a host may be asked, and what an answer means.
+
+httpx carries the bytes (proxies come from the environment); this file says when to wait, when to try again, and when
+an address will never give the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx
+
+import segue
+
+# Requests per minute that a host allows to a guest, where it says so; others are asked at most twenty times a second.
+_PER_MINUTE = {"zenodo.org": 60}
+_USUAL_PER_MINUTE = 1200
+_TIMEOUT = httpx.Timeout(60.0, connect=20.0, pool=None)
+_AGENT = f"segue/{segue.__version__} (medical image segmentation; dataset download)"
+_TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"{", b"[")
+CHUNK = 1 << 20
+
+
+class RefusedError(Exception):
+    """This address will not give the file; another one may."""
+
+
+class TryAgainError(Exception):
+    """The same request may work later: after ``wait_s`` seconds, where the server said so."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The beginning of an answer.
+
+    Attributes:
+        start: offset in the file of the first byte that follows.
+        total: bytes of the whole file, where the server says so.
+        validator: a strong ETag or a date, by which a later request knows that the file is still the same.
+        partial: the server gives parts of files.
+    """
+
+    start: int
+    total: int | None
+    validator: str | None
+    partial: bool
+
+
+class Transport:
+    """An HTTP client that keeps to each host's budget. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._client = httpx.Client(
+            timeout=_TIMEOUT,
+            follow_redirects=True,
+            headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
+        )
+        self._next_s: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    @contextlib.contextmanager
+    def get(
+        self,
+        url: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        validator: str | None = None,
+        stopped: threading.Event | None = None,
+    ) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+        """Ask for the bytes from ``start`` up to ``stop`` and yield the answer and its chunks.
+
+        With ``validator`` a file that has changed comes from its beginning (``Answer.start`` is 0 then).
+
+        Raises:
+            RefusedError: not found, not allowed, or a page where a file should be.
+            TryAgainError: the server is busy, or the connection broke.
+        """
+        headers = {}
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+            if validator:
+                headers["If-Range"] = validator
+        self._wait_turn(urlsplit(url).hostname or "", stopped)
+        try:
+            with self._client.stream("GET", url, headers=headers) as response:
+                answer = _understood(response, start)
+                yield answer, _looked_at(response, answer)
+        except httpx.UnsupportedProtocol as error:
+            raise RefusedError(str(error)) from error
+        except httpx.HTTPError as error:
+            raise TryAgainError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+    def json(self, url: str, parameters: dict[str, str]) -> object:
+        """What an interface answers as JSON.
+
+        Raises:
+            RefusedError, TryAgainError: as :meth:`get`; RefusedError too where the answer is not JSON.
+        """
+        self._wait_turn(urlsplit(url).hostname or "", None)
+        try:
+            response = self._client.get(url, params=parameters)
+            _refuse_errors(response)
+            return response.json() if response.content.strip() else []
+        except httpx.HTTPError as error:
+            raise TryAgainError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        except ValueError as error:
+            raise RefusedError(f"no JSON came back, but {response.text[:60]!r}") from error
+
+    def _wait_turn(self, host: str, stopped: threading.Event | None) -> None:
+        known = next((count for name, count in _PER_MINUTE.items() if host == name or host.endswith(f".{name}")), None)
+        interval = 60.0 / (known or _USUAL_PER_MINUTE)
+        with self._lock:
+            turn = max(time.monotonic(), self._next_s.get(host, 0.0))
+            self._next_s[host] = turn + interval
+        wait = turn - time.monotonic()
+        if wait > 0:
+            stopped.wait(wait) if stopped is not None else time.sleep(wait)
+
+
+def _understood(response: httpx.Response, start: int) -> Answer:
+    _refuse_errors(response)
+    length = response.headers.get("Content-Length")
+    total = int(length) if length and length.isdigit() else None
+    tag = response.headers.get("ETag")
+    # A weak tag promises the same meaning, not the same bytes.
+    validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+    if response.status_code == httpx.codes.PARTIAL_CONTENT:
+        span, _, whole = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        first = span.partition("-")[0]
+        if not first.isdigit() or int(first) != start:
+            raise RefusedError(f"the server answers with another part than asked for ({span or 'unstated'})")
+        return Answer(start, int(whole) if whole.isdigit() else None, validator, True)
+    partial = response.headers.get("Accept-Ranges", "").lower() == "bytes"
+    return Answer(0, total, validator, partial)
+
+
+def _refuse_errors(response: httpx.Response) -> None:
+    code = response.status_code
+    if code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+        raise TryAgainError(f"the server is busy ({code})", _retry_after(response.headers.get("Retry-After")))
+    if code >= 500 or code == httpx.codes.REQUEST_TIMEOUT:
+        raise TryAgainError(f"the server has a fault ({code} {response.reason_phrase})")
+    if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise RefusedError(
+            f"access is not allowed ({code}): a login or an agreement is needed, or the link has expired"
+        )
+    if code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise RefusedError("the file is shorter there than what is here already (416)")
+    if code >= 400:
+        raise RefusedError(f"it is not there ({code} {response.reason_phrase})")
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def _looked_at(response: httpx.Response, answer: Answer) -> Iterator[bytes]:
+    """The chunks; a page or a message at the beginning, where a file should be, is refused."""
+    first = answer.start == 0
+    for chunk in response.iter_raw():
+        if first:
+            first = False
+            kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            start = chunk[:512].lstrip().lower()
+            if kind in ("text/html", "application/xhtml+xml") or start.startswith(_TEXT_STARTS):
+                what = "a web page (often a login or a consent page)" if b"<" in start[:1] else "a message"
+                raise RefusedError(f"{what} came instead of the file: {_excerpt(chunk)}")
+        yield chunk
+
+
+def _excerpt(content: bytes) -> str:
+    return " ".join(content[:300].decode("utf-8", "replace").split())[:100]
+
+
+def backoff_s(attempt: int) -> float:
+    """Seconds to wait before trying again: 1, 2, 4 ... 60, shaken so that many clients do not come back at once."""
+    return min(60.0, 2.0**attempt) * random.uniform(0.75, 1.25)

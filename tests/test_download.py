@@ -1,0 +1,436 @@
+"""Downloads from real servers on loopback: resumed, checked, unpacked; and what they refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loopback import Habits, serving
+from segue.acquire import GetOptions, get, verify
+from segue.acquire.download import Received, Wanted, download
+from segue.acquire.remote import remote_members
+from segue.acquire.transport import Transport, _retry_after
+from segue.catalogue import Card, RemoteFile, load_card, resolve
+from segue.core.errors import DataError, MachineError
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    return folder
+
+
+def content_of(path: Path, size: int, seed: int = 0) -> bytes:
+    content = np.random.default_rng(seed).bytes(size)
+    path.write_bytes(content)
+    return content
+
+
+def fetch(target: Path, *urls: str, **known: object) -> Received:
+    with Transport() as transport:
+        return download(transport, Wanted(urls, **known), target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [
+        Habits(),
+        Habits(ranges=False),
+        Habits(ranges=False, length=False),
+        Habits(cut_after=700_000, cuts=4),
+        Habits(busy=2, retry_after="0"),
+        Habits(busy=1, retry_after=None),
+    ],
+    ids=["ranges", "no ranges", "no length", "cut connections", "busy", "busy without saying how long"],
+)
+def test_what_arrives_is_what_was_sent(served: Path, tmp_path: Path, habits: Habits) -> None:
+    content = content_of(served / "a.bin", 5 * MIB + 17)
+    with serving(served, habits) as (url, _):
+        received = fetch(tmp_path / "out" / "a.bin", f"{url}/a.bin")
+    assert (tmp_path / "out" / "a.bin").read_bytes() == content
+    assert received.sha256 == hashlib.sha256(content).hexdigest()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.bin"]
+
+
+def test_large_files_come_in_parallel_parts(served: Path, tmp_path: Path) -> None:
+    content = content_of(served / "a.bin", 70 * MIB)
+    with serving(served) as (url, habits):
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+        assert len(habits.requests) == 3
+        assert habits.sent == len(content)
+    assert (tmp_path / "a.bin").read_bytes() == content
+
+
+def test_an_empty_file(served: Path, tmp_path: Path) -> None:
+    (served / "a.bin").touch()
+    with serving(served, Habits(ranges=False)) as (url, _):
+        assert fetch(tmp_path / "a.bin", f"{url}/a.bin").bytes == 0
+
+
+def test_a_changed_file_is_fetched_anew(served: Path, tmp_path: Path) -> None:
+    content_of(served / "a.bin", 3 * MIB, seed=1)
+    with serving(served, Habits(cut_after=MIB, cuts=100)) as (url, habits):
+        partial = _interrupted_download(tmp_path, url, habits, 0.5)
+        assert partial.exists()
+        habits.cuts = 0
+        new = content_of(served / "a.bin", 3 * MIB, seed=2)
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == new
+
+
+DOWNLOADER = """\
+import sys
+from pathlib import Path
+from segue.acquire.download import Wanted, download
+from segue.acquire.transport import Transport
+with Transport() as transport:
+    download(transport, Wanted([sys.argv[1]]), Path(sys.argv[2]))
+"""
+
+
+def _start(url: str, target: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", DOWNLOADER, url, str(target)], stderr=subprocess.DEVNULL)
+
+
+def _interrupted_download(folder: Path, url: str, habits: Habits, seconds: float) -> Path:
+    process = _start(f"{url}/a.bin", folder / "a.bin")
+    while not habits.sent:
+        time.sleep(0.02)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return folder / ".a.bin.part"
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_nothing(served: Path, tmp_path: Path) -> None:
+    size = 60 * MIB
+    content = content_of(served / "a.bin", size)
+    kills, lots = 0, random.Random(5)
+    with serving(served, Habits(rate=12e6)) as (url, habits):
+        while kills < 50 and not (tmp_path / "a.bin").exists():
+            before = habits.sent
+            process = _start(f"{url}/a.bin", tmp_path / "a.bin")
+            while habits.sent == before and process.poll() is None:
+                time.sleep(0.005)
+            try:
+                process.wait(lots.uniform(0.0, 0.12))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+        assert kills == 50
+        habits.rate = None
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == content
+    assert not list(tmp_path.glob(".a.bin*"))
+
+
+def test_a_resumed_download_asks_for_the_rest_only(served: Path, tmp_path: Path) -> None:
+    content_of(served / "a.bin", 24 * MIB)
+    with serving(served, Habits(rate=20e6)) as (url, habits):
+        _interrupted_download(tmp_path, url, habits, 0.6)
+        kept = sum(stop - start for start, stop in _journal(tmp_path / ".a.bin.part.journal"))
+        assert kept > MIB
+        habits.rate, habits.sent = None, 0
+        received = fetch(tmp_path / "a.bin", f"{url}/a.bin")
+        assert received.fetched == 24 * MIB - kept
+        assert habits.requests[-1][1] is not None
+
+
+def _journal(path: Path) -> list[list[int]]:
+    return [json.loads(line) for line in path.read_text().splitlines()[1:] if line.endswith("]")]
+
+
+def test_a_wrong_checksum_is_kept_aside_and_the_mirror_tried(served: Path, tmp_path: Path) -> None:
+    (served / "bad").mkdir()
+    content_of(served / "bad" / "a.bin", MIB, seed=1)
+    content = content_of(served / "a.bin", MIB, seed=2)
+    right = hashlib.md5(content).hexdigest()
+    with serving(served) as (url, _):
+        received = fetch(tmp_path / "a.bin", f"{url}/bad/a.bin", f"{url}/a.bin", md5=right)
+        assert received.url == f"{url}/a.bin"
+        assert (tmp_path / "a.bin").read_bytes() == content
+        aside = [path for path in tmp_path.iterdir() if "wrong" in path.name]
+        assert len(aside) == 1
+        with pytest.raises(DataError) as caught:
+            fetch(tmp_path / "b.bin", f"{url}/bad/a.bin", md5=right)
+        assert right in str(caught.value)
+        assert hashlib.md5((served / "bad" / "a.bin").read_bytes()).hexdigest() in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("habits", "message"),
+    [
+        (Habits(page=("text/html", b"<!DOCTYPE html><title>Log in</title>")), "login or a consent page"),
+        (Habits(page=("application/octet-stream", b'{"error": "quota exceeded"}')), "quota exceeded"),
+        (Habits(status=404), "not there"),
+        (Habits(status=403), "a login or an agreement is needed"),
+    ],
+)
+def test_what_is_no_data_is_told(served: Path, tmp_path: Path, habits: Habits, message: str) -> None:
+    content_of(served / "a.bin", 1000)
+    with serving(served, habits) as (url, _), pytest.raises(DataError, match=message):
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_a_file_of_another_length_than_the_card_says(served: Path, tmp_path: Path) -> None:
+    content_of(served / "a.bin", 1000)
+    with serving(served) as (url, _), pytest.raises(DataError, match="1000 bytes instead of 999"):
+        fetch(tmp_path / "a.bin", f"{url}/a.bin", bytes=999)
+
+
+def test_a_disk_that_is_too_small_is_said_first(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content_of(served / "a.bin", 5 * MIB)
+    usage = __import__("shutil").disk_usage(tmp_path)._replace(free=MIB)
+    monkeypatch.setattr("segue.acquire.download.shutil.disk_usage", lambda path: usage)
+    with serving(served) as (url, habits), pytest.raises(MachineError, match=r"5\.24 MB to come, 1\.05 MB free"):
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+    assert not (tmp_path / "a.bin").exists()
+    assert habits.requests
+
+
+def test_retry_after_in_both_forms() -> None:
+    assert _retry_after("7") == 7
+    assert _retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+    assert _retry_after("soon") is None
+    assert _retry_after(None) is None
+
+
+def test_proxies_of_the_environment(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = content_of(served / "a.bin", 1000)
+    with serving(served) as (url, habits):
+        monkeypatch.setenv("HTTP_PROXY", url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        fetch(tmp_path / "a.bin", "http://nowhere.invalid/a.bin")
+        assert habits.requests[0][0] == "http://nowhere.invalid/a.bin"
+    assert (tmp_path / "a.bin").read_bytes() == content
+
+
+def test_who_we_are(served: Path, tmp_path: Path) -> None:
+    with Transport() as transport:
+        agent = transport._client.headers["User-Agent"]
+    assert agent.startswith("segue/")
+
+
+# Whole datasets
+
+
+def packed(blobs: Path, folder: Path, kind: str) -> Path:
+    """The decathlon folder as an archive, with its litter."""
+    (blobs / "imagesTr" / "._blob_00.nii.gz").write_bytes(b"AppleDouble")
+    archive = folder / f"Task99_Blobs.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as out:
+            for path in sorted(blobs.rglob("*")):
+                out.write(path, Path("Task99_Blobs") / path.relative_to(blobs))
+    else:
+        with tarfile.open(archive, "w:gz" if kind.endswith("gz") else "w") as tar:
+            tar.add(blobs, arcname="./Task99_Blobs")
+    return archive
+
+
+def remote_card(blobs: Path, *urls: str, archive: Path) -> Card:
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    file = RemoteFile(name=archive.name, url=urls[0], mirrors=list(urls[1:]), sha256=digest)
+    card, _ = resolve(blobs)
+    opened = load_card("msd/spleen").access
+    return card.model_copy(update={"name": "test/blobs", "access": opened, "files": [file]})
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_a_dataset_is_downloaded_unpacked_and_remembered(blobs: Path, served: Path, tmp_path: Path, kind: str) -> None:
+    archive = packed(blobs, served, kind)
+    root = tmp_path / "data" / "test" / "blobs"
+    with serving(served) as (url, habits):
+        card = remote_card(blobs, f"{url}/gone.tar", f"{url}/{archive.name}", archive=archive)
+        dataset = get(card, root, GetOptions())
+        assert (len(dataset.labelled), len(dataset.cases)) == (10, 11)
+        asked = len(habits.requests)
+        get(card, root, GetOptions())
+        assert len(habits.requests) == asked  # the second time nothing is asked for
+    assert not list(root.rglob("._*"))
+    assert [path.name for path in root.parent.iterdir()] == ["blobs"]
+    receipt = json.loads((root / "segue.json").read_text())
+    assert receipt["sources"][0]["sha256"] == card.files[0].sha256
+    assert receipt["sources"][0]["origin"] == f"{url}/{archive.name}"
+    checked = verify(root, lambda number: None)
+    assert checked.sound
+    assert checked.hashed == checked.files > 20
+    # An image changed, one gone, one more.
+    images = sorted((root / "imagesTr").iterdir())
+    images[0].write_bytes(b"\0" * images[0].stat().st_size)
+    images[1].unlink()
+    (root / "imagesTr" / "more.nii.gz").touch()
+    checked = verify(root, lambda number: None)
+    assert (checked.changed, checked.missing, checked.unexpected) == (
+        [f"imagesTr/{images[0].name}"],
+        [f"imagesTr/{images[1].name}"],
+        ["imagesTr/more.nii.gz"],
+    )
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_some_cases_come_alone(blobs: Path, served: Path, tmp_path: Path, kind: str) -> None:
+    big = np.random.default_rng(0).bytes(400_000)
+    for path in sorted((blobs / "imagesTr").glob("blob_0[3-9]*")):
+        path.write_bytes(path.read_bytes() + big)  # what is not wanted is large
+    archive = packed(blobs, served, kind)
+    root = tmp_path / "blobs"
+    with serving(served) as (url, habits):
+        card = remote_card(blobs, f"{url}/{archive.name}", archive=archive)
+        dataset = get(card, root, GetOptions(cases=3))
+        assert [case.id for case in dataset.cases] == ["blob_00", "blob_01", "blob_02"]
+        assert all(case.annotated for case in dataset.cases)
+        assert habits.sent < archive.stat().st_size / 4
+        assert json.loads((root / "segue.json").read_text())["partial"] is True
+        # And later the whole of it.
+        assert len(get(card, root, GetOptions()).labelled) == 10
+        assert json.loads((root / "segue.json").read_text())["partial"] is False
+
+
+def test_an_unsafe_archive_from_the_network_leaves_nothing(blobs: Path, served: Path, tmp_path: Path) -> None:
+    archive = served / "x.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(blobs, arcname="Task")
+        link = tarfile.TarInfo("Task/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    root = tmp_path / "data" / "x"
+    with serving(served) as (url, _):
+        card = remote_card(blobs, f"{url}/x.tar", archive=archive)
+        with pytest.raises(DataError, match="does not belong in a dataset"):
+            get(card, root, GetOptions())
+    assert not root.exists()
+
+
+def test_a_killed_get_goes_on(blobs: Path, served: Path, tmp_path: Path) -> None:
+    (blobs / "imagesTs" / "blob_99.nii.gz").write_bytes(np.random.default_rng(0).bytes(12 * MIB))
+    archive = packed(blobs, served, "tar")
+    root = tmp_path / "blobs"
+    code = (
+        "import sys, json; from pathlib import Path; from segue.acquire import GetOptions, get;"
+        "from segue.catalogue import Card; get(Card.model_validate_json(sys.argv[1]), Path(sys.argv[2]), GetOptions())"
+    )
+    with serving(served, Habits(rate=15e6)) as (url, habits):
+        card = remote_card(blobs, f"{url}/{archive.name}", archive=archive)
+        process = subprocess.Popen([sys.executable, "-c", code, card.model_dump_json(), str(root)])
+        while habits.sent < 4 * MIB:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert not root.exists()
+        habits.rate, habits.sent = None, 0
+        assert len(get(card, root, GetOptions()).labelled) == 10
+        assert habits.sent < archive.stat().st_size - 3 * MIB
+
+
+def test_two_at_once_do_not_harm_each_other(blobs: Path, served: Path, tmp_path: Path) -> None:
+    archive = packed(blobs, served, "tar")
+    root = tmp_path / "blobs"
+    code = (
+        "import sys; from pathlib import Path; from segue.acquire import GetOptions, get;"
+        "from segue.catalogue import Card;"
+        "print(len(get(Card.model_validate_json(sys.argv[1]), Path(sys.argv[2]), GetOptions()).cases))"
+    )
+    with serving(served, Habits(rate=2e6)) as (url, habits):
+        card = remote_card(blobs, f"{url}/{archive.name}", archive=archive)
+        command = [sys.executable, "-c", code, card.model_dump_json(), str(root)]
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [process.communicate(timeout=60)[0].strip() for process in both] == ["11", "11"]
+        assert habits.sent < 1.5 * archive.stat().st_size
+
+
+# What a person downloaded
+
+
+def test_import_of_a_loose_mixture(blobs: Path, tmp_path: Path) -> None:
+    """Images in an archive, masks and listing beside it."""
+    mixture = tmp_path / "Downloads" / "Task99_Blobs"
+    mixture.mkdir(parents=True)
+    with zipfile.ZipFile(mixture / "imagesTr.zip", "w") as out:
+        for path in sorted((blobs / "imagesTr").iterdir()):
+            out.write(path, Path("imagesTr") / path.name)
+    with tarfile.open(mixture / "imagesTs.tar.gz", "w:gz") as tar:
+        tar.add(blobs / "imagesTs", arcname="imagesTs")
+    shutil.copytree(blobs / "labelsTr", mixture / "labelsTr")
+    os.link(blobs / "dataset.json", mixture / "dataset.json")
+    card, _ = resolve(blobs)
+    dataset = get(card, tmp_path / "data" / "blobs", GetOptions(source=mixture.parent))
+    assert (len(dataset.labelled), len(dataset.cases)) == (10, 11)
+    assert all(path.exists() for case in dataset.cases for path in case.files)
+
+
+def test_another_edition_is_recognised(tmp_path: Path) -> None:
+    from test_layouts import image_file
+
+    name = "BraTS20_Training_001"
+    for channel in ("t1", "t1ce", "t2", "flair"):
+        image_file(tmp_path / "down" / name / f"{name}_{channel}.nii.gz")
+    image_file(tmp_path / "down" / name / f"{name}_seg.nii.gz", labels=True)
+    with pytest.raises(DataError, match=r"not brats/2021, but brats/2020.*\n.*segue get brats/2020 --from"):
+        get(load_card("brats/2021"), tmp_path / "data", GetOptions(source=tmp_path / "down"))
+
+
+def test_copies_are_copies(blobs: Path, tmp_path: Path) -> None:
+    card, _ = resolve(blobs)
+    get(card, tmp_path / "copied", GetOptions(source=blobs, copy=True))
+    image = "imagesTr/blob_00.nii.gz"
+    assert not (tmp_path / "copied" / image).samefile(blobs / image)
+    assert (tmp_path / "copied" / image).read_bytes() == (blobs / image).read_bytes()
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("x/zeros.nii", b"\0" * MIB)
+        out.filelist[0].file_size = 5_000_000_000  # what the directory promises
+    with pytest.raises(DataError, match="absurdly large"):
+        get(load_card("msd/spleen"), tmp_path / "data", GetOptions(source=archive))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "C:/evil", "a/../../evil"])
+def test_zips_that_leave_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("dataset.json", "{}")
+        out.writestr(name, "x")
+    with pytest.raises(DataError, match="nothing was unpacked"):
+        get(load_card("msd/spleen"), tmp_path / "data", GetOptions(source=archive))
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_single_files_out_of_a_remote_archive(served: Path) -> None:
+    contents = {f"top/{n}.bin": np.random.default_rng(n).bytes(300_000) for n in range(20)}
+    with tarfile.open(served / "a.tar", "w") as tar, zipfile.ZipFile(served / "a.zip", "w") as out:
+        for name, content in contents.items():
+            path = served / "one.bin"
+            path.write_bytes(content)
+            tar.add(path, name)
+            out.write(path, name)
+    with serving(served) as (url, _), Transport() as transport:
+        for name in ("a.tar", "a.zip"):
+            with remote_members(transport, f"{url}/{name}", name) as (members, raw):
+                found = {member.name.as_posix(): member for member in members}
+                assert set(found) == set(contents)
+                with found["top/13.bin"].open() as handle:
+                    assert handle.read() == contents["top/13.bin"]
+                assert raw.fetched < raw.size / 3
