@@ -11,7 +11,7 @@ from segue.acquire.receipt import Origin, Source
 from segue.catalogue import Card, NpzLayout, all_cards, dataset_at, index
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
-from segue.core.files import atomic_path, link
+from segue.core.files import atomic_path, file_digest, link
 from segue.images import array_headers
 
 _MOST_FOLDERS = 200
@@ -33,7 +33,7 @@ def bring(card: Card, source: Path, root: Path, copy: bool = False) -> Origin:
         return Origin("imported", [Source(str(source.resolve()), source.stat().st_size)])
     archives = [source] if source.is_file() else _archives_in(source)
     if source.is_dir():
-        folder = layout_root(card, source)
+        folder = _fitting(card, source, source)
         if folder is not None and not (archives and _lacks_files(card, folder)):
             return _bring_folder(card, folder, source, root, copy)
     if not archives:
@@ -49,7 +49,7 @@ def bring(card: Card, source: Path, root: Path, copy: bool = False) -> Origin:
     files = _unpack_all(archives, source if source.is_dir() else source.parent, staging)
     if source.is_dir():
         _link_loose(source, staging, copy)
-    return settle(card, staging, root, source, Origin("imported", [_as_source(path) for path in archives], files))
+    return settle(card, staging, root, source, Origin("imported", [_as_source(card, path) for path in archives], files))
 
 
 def _lacks_files(card: Card, folder: Path) -> bool:
@@ -64,12 +64,10 @@ def staging_of(root: Path) -> Path:
 
 def settle(card: Card, staging: Path, root: Path, source: Path | str, origin: Origin) -> Origin:
     """Move what was gathered to ``root``, if it is the dataset; else say what it is and leave nothing."""
-    folder = layout_root(card, staging)
-    if folder is None:
-        error = wrong_data(card, staging, shown=source)
-        shutil.rmtree(staging, ignore_errors=True)
-        raise error
     try:
+        folder = _fitting(card, staging, source)
+        if folder is None:
+            raise wrong_data(card, staging, shown=source)
         dataset_at(card, folder)
     except DataError:
         shutil.rmtree(staging, ignore_errors=True)
@@ -88,6 +86,15 @@ def settle(card: Card, staging: Path, root: Path, source: Path | str, origin: Or
     start = "" if prefix == "." else f"{prefix}/"
     files = {name[len(start) :]: digest for name, digest in origin.files.items() if name.startswith(start)}
     return Origin(origin.how, origin.sources, files, partial=origin.partial)
+
+
+def _fitting(card: Card, folder: Path, shown: Path | str) -> Path | None:
+    """:func:`layout_root`, with the dataset named that lies there instead, if it is one of the same family."""
+    try:
+        return layout_root(card, folder)
+    except DataError as error:
+        other = _other_dataset(card, folder, shown)
+        raise other or error from None
 
 
 def layout_root(card: Card, source: Path) -> Path | None:
@@ -124,6 +131,18 @@ def _folders(top: Path, depth: int) -> Iterator[Path]:
 def wrong_data(card: Card, folder: Path, shown: Path | str | None = None) -> DataError:
     """The error for data that are not the card's, with the dataset of its family that they are."""
     shown = shown or folder
+    other = _other_dataset(card, folder, shown)
+    if other is not None:
+        return other
+    try:
+        dataset_at(card, folder)
+    except DataError as error:
+        error.where = str(shown)
+        return error
+    return DataError(f"this is not {card.name}", where=shown, remedy="give what you downloaded for this dataset")
+
+
+def _other_dataset(card: Card, folder: Path, shown: Path | str) -> DataError | None:
     family = card.name.partition("/")[0]
     for other in all_cards():
         if other.name == card.name or other.name.partition("/")[0] != family:
@@ -139,12 +158,7 @@ def wrong_data(card: Card, folder: Path, shown: Path | str | None = None) -> Dat
                 value=f"{len(index(fits, other))} of its cases are there",
                 remedy=f"segue get {other.name} --from {shown}",
             )
-    try:
-        dataset_at(card, folder)
-    except DataError as error:
-        error.where = str(shown)
-        return error
-    return DataError(f"this is not {card.name}", where=shown, remedy="give what you downloaded for this dataset")
+    return None
 
 
 def _bring_folder(card: Card, folder: Path, source: Path, root: Path, copy: bool) -> Origin:
@@ -229,5 +243,12 @@ def _place(path: Path, target: Path, copy: bool) -> bool:
     return False
 
 
-def _as_source(archive: Path) -> Source:
-    return Source(str(archive.resolve()), archive.stat().st_size)
+def _as_source(card: Card, archive: Path) -> Source:
+    """The archive with its hash; one that differs from the official file of its name is told."""
+    with stage("hash", archive.stat().st_size) as shown:
+        sha256 = file_digest(archive)
+        shown.note(archive.name)
+    official = next((file for file in card.files if file.name == archive.name and file.sha256), None)
+    if official is not None and official.sha256 != sha256:
+        say(f"{archive.name} is not the official file: its SHA-256 is {sha256}, the official one's {official.sha256}")
+    return Source(str(archive.resolve()), archive.stat().st_size, sha256)

@@ -129,10 +129,8 @@ def get(
         synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
         options = GetOptions(source, copy, cases, look_alike, number, synthetic, workers)
         result("\n".join(getting.bring(card, root, options)))
-        result(
-            f"next: segue check {name if root == output / card.name else root} "
-            + ("" if output == Path("data") else f" --data {output}")
-        )
+        here = name if root == output / card.name else root
+        result(f"next: segue check {here}" + ("" if output == Path("data") else f" --data {output}"))
 
 
 def _say_verified(verified: Any, name: str) -> None:
