@@ -25,6 +25,12 @@ def test_hippocampus(hippocampus: Path) -> None:
     assert all(label in text for label in ("anterior", "posterior", "all"))
 
 
+def test_download() -> None:
+    text = run("benchmarks/download.py", "--megabytes", 4, "--rate", 10, "--rounds", 1)
+    assert "ratio" in text
+    assert "whole again: True" in text
+
+
 def test_startup() -> None:
     text = run("benchmarks/startup.py", "--runs", 1)
     assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
