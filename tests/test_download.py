@@ -20,6 +20,7 @@ import pytest
 
 from loopback import Habits, serving
 from segue.acquire import GetOptions, get, verify
+from segue.acquire import transport as transport_module
 from segue.acquire.download import Received, Wanted, download
 from segue.acquire.remote import remote_members
 from segue.acquire.transport import Transport, _retry_after
@@ -224,6 +225,18 @@ def test_proxies_of_the_environment(served: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "a.bin").read_bytes() == content
 
 
+def test_a_hosts_budget_is_kept(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content_of(served / "a.bin", 10)
+    monkeypatch.setitem(transport_module._PER_MINUTE, "127.0.0.1", 300)
+    with serving(served) as (url, habits), Transport() as transport:
+        started = time.monotonic()
+        for _ in range(4):
+            with transport.get(f"{url}/a.bin") as (_, chunks):
+                assert sum(map(len, chunks)) == 10
+        assert time.monotonic() - started >= 3 * 60 / 300
+        assert len(habits.requests) == 4
+
+
 def test_who_we_are(served: Path, tmp_path: Path) -> None:
     with Transport() as transport:
         agent = transport._client.headers["User-Agent"]
@@ -289,7 +302,7 @@ def test_a_dataset_is_downloaded_unpacked_and_remembered(blobs: Path, served: Pa
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_some_cases_come_alone(blobs: Path, served: Path, tmp_path: Path, kind: str) -> None:
-    big = np.random.default_rng(0).bytes(400_000)
+    big = np.random.default_rng(0).bytes(2_000_000)
     for path in sorted((blobs / "imagesTr").glob("blob_0[3-9]*")):
         path.write_bytes(path.read_bytes() + big)  # what is not wanted is large
     archive = packed(blobs, served, kind)
@@ -419,7 +432,7 @@ def test_zips_that_leave_their_folder_are_refused(tmp_path: Path, name: str) -> 
 
 
 def test_single_files_out_of_a_remote_archive(served: Path) -> None:
-    contents = {f"top/{n}.bin": np.random.default_rng(n).bytes(300_000) for n in range(20)}
+    contents = {f"top/{n}.bin": np.random.default_rng(n).bytes(1_000_000) for n in range(20)}
     with tarfile.open(served / "a.tar", "w") as tar, zipfile.ZipFile(served / "a.zip", "w") as out:
         for name, content in contents.items():
             path = served / "one.bin"

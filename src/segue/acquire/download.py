@@ -62,6 +62,7 @@ def download(
     target: Path,
     on_bytes: Callable[[int], None] = lambda number: None,
     follow: Follower | None = None,
+    on_total: Callable[[int], None] = lambda number: None,
 ) -> Received:
     """Bring a file to ``target``, whole and checked, or leave what came beside it for the next time.
 
@@ -75,7 +76,7 @@ def download(
     reasons = []
     for url in wanted.urls:
         try:
-            with _Arrival(transport, wanted, url, target, on_bytes) as arrival:
+            with _Arrival(transport, wanted, url, target, on_bytes, on_total) as arrival:
                 return arrival.run(follow)
         except (RefusedError, TryAgainError, _WrongContentError) as error:
             reasons.append(f"{url}: {error}")
@@ -102,10 +103,16 @@ class _Arrival:
     """
 
     def __init__(
-        self, transport: Transport, wanted: Wanted, url: str, target: Path, on_bytes: Callable[[int], None]
+        self,
+        transport: Transport,
+        wanted: Wanted,
+        url: str,
+        target: Path,
+        on_bytes: Callable[[int], None],
+        on_total: Callable[[int], None],
     ) -> None:
         self._transport, self._wanted, self._url, self._target = transport, wanted, url, target
-        self._on_bytes = on_bytes
+        self._on_bytes, self._on_total = on_bytes, on_total
         self._part = target.with_name(f".{target.name}.part")
         self._journal_path = target.with_name(f".{target.name}.part.journal")
         self._stopped = threading.Event()
@@ -268,6 +275,8 @@ class _Arrival:
             self._require_space()
             self._known = True
             total = self._total
+            if total is not None:
+                self._on_total(total)
             self._on_bytes(sum(end - begin for begin, end in self._have))
             if answer.partial and total is not None:
                 stop = min(stop or total, total)

@@ -68,7 +68,8 @@ def _one_file(transport: Transport, file: RemoteFile, staging: Path, several: bo
     else:
         with stage("download", file.bytes) as shown:
             on_bytes = _with_rate(shown, file.name)
-            received = download(transport, wanted, target, on_bytes, unpacked_on_the_way if streams else None)
+            follow = unpacked_on_the_way if streams else None
+            received = download(transport, wanted, target, on_bytes, follow, shown.expect)
             shown.note(f"{file.name}, {byte_count(received.bytes)}")
     source = Source(received.url, received.bytes, received.sha256)
     if not is_archive(file.name):
@@ -84,11 +85,15 @@ def _one_file(transport: Transport, file: RemoteFile, staging: Path, several: bo
 
 
 def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
-    began = time.monotonic()
+    began = 0.0
     came = 0
 
     def on_bytes(number: int) -> None:
-        nonlocal came
+        nonlocal began, came
+        if not began:  # what was here before comes first and says nothing about the line
+            began = time.monotonic()
+            shown.advance(number)
+            return
         came += number
         rate = came / max(0.001, time.monotonic() - began)
         shown.advance(number, f"{name}, {byte_count(round(rate))}/s")

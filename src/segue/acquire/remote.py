@@ -14,8 +14,9 @@ from segue.acquire.archives import Member, tar_members, zip_members
 from segue.acquire.transport import RefusedError, Transport, TryAgainError, backoff_s
 
 _ATTEMPTS = 6
-# A tar's headers lie between its files: a small buffer finds the next one without fetching what is skipped.
-_BUFFER = 16 << 10
+# A tar's headers lie between its files. A request costs as much time as some hundred kilobytes: with this buffer small
+# files come along with the headers, and large ones are skipped.
+_BUFFER = 128 << 10
 _MOST_AHEAD = 4 << 20
 
 

@@ -129,7 +129,7 @@ def get(
         synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
         options = GetOptions(source, copy, cases, look_alike, number, synthetic, workers)
         result("\n".join(getting.bring(card, root, options)))
-        here = name if root == output / card.name else root
+        here = root if name.endswith((".yaml", ".yml")) else name
         result(f"next: segue check {here}" + ("" if output == Path("data") else f" --data {output}"))
 
 

@@ -59,6 +59,12 @@ class Stage:
     def advance(self, amount: float = 1.0, note: str | None = None) -> None:
         self.move_to(self.done + amount, note)
 
+    def expect(self, total: float) -> None:
+        """Set what was not known at the beginning: how much there is to do."""
+        self.total = total
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=total)
+
     def note(self, text: str) -> None:
         """Set what the closing line says."""
         self._note = text
