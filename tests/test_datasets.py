@@ -14,8 +14,6 @@ from segue.catalogue.licences import check_licence, from_words
 from segue.core.errors import UsageError
 from segue.workflow.browsing import (
     Wanted,
-    disk_bytes,
-    download_bytes,
     listing,
     page,
     selected,
@@ -239,13 +237,13 @@ def test_filters() -> None:
 
 def test_unknown_is_shown_as_unknown() -> None:
     card = load_card("msd/colon")
-    assert download_bytes(card) is None
+    assert card.download_size is None
     assert "size unknown" in page(card)
     row = next(line for line in listing([card], Wanted()).splitlines() if line.startswith("msd/colon"))
     assert "?" in row
-    assert download_bytes(load_card("msd/liver")) == 28_925_891_584
-    assert disk_bytes(load_card("msd/liver")) == 2 * 28_925_891_584
-    assert disk_bytes(load_card("medmnist/pathmnist")) == 205_615_438 + 252_087_360
+    assert load_card("msd/liver").download_size == 28_925_891_584
+    assert load_card("msd/liver").disk_size == 2 * 28_925_891_584
+    assert load_card("medmnist/pathmnist").disk_size == 205_615_438 + 252_087_360
 
 
 def test_statistics_count_each_case_once() -> None:

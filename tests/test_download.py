@@ -200,12 +200,28 @@ def test_a_file_of_another_length_than_the_card_says(served: Path, tmp_path: Pat
 
 def test_a_disk_that_is_too_small_is_said_first(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content_of(served / "a.bin", 5 * MIB)
-    usage = __import__("shutil").disk_usage(tmp_path)._replace(free=MIB)
+    usage = shutil.disk_usage(tmp_path)._replace(free=MIB)
     monkeypatch.setattr("segue.acquire.download.shutil.disk_usage", lambda path: usage)
     with serving(served) as (url, habits), pytest.raises(MachineError, match=r"5\.24 MB to come, 1\.05 MB free"):
         fetch(tmp_path / "a.bin", f"{url}/a.bin")
     assert not (tmp_path / "a.bin").exists()
     assert habits.requests
+
+
+def test_room_for_what_comes_out_is_asked_for_too(
+    blobs: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = packed(blobs, served, "tar")
+    size = archive.stat().st_size
+    usage = shutil.disk_usage(tmp_path)._replace(free=int(1.5 * size))
+    monkeypatch.setattr("segue.acquire.fetch.shutil.disk_usage", lambda path: usage)
+    with serving(served) as (url, habits):
+        card = remote_card(blobs, f"{url}/{archive.name}", archive=archive)
+        known = card.files[0].model_copy(update={"bytes": size})
+        with pytest.raises(MachineError, match="too small for this dataset"):
+            get(card.model_copy(update={"files": [known]}), tmp_path / "data" / "x", GetOptions())
+        assert habits.requests == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_retry_after_in_both_forms() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import time
 from collections.abc import Callable
@@ -17,13 +18,8 @@ from segue.acquire.remote import remote_members
 from segue.acquire.transport import RefusedError, Transport, TryAgainError
 from segue.catalogue import Card, RemoteFile
 from segue.core.console import Stage, byte_count, stage
-from segue.core.errors import DataError
+from segue.core.errors import DataError, MachineError
 from segue.core.files import file_digest
-
-
-def files_of(card: Card) -> list[RemoteFile]:
-    """The files of the card's copy, in the card's size."""
-    return [file for file in card.files if file.size in (None, card.size)]
 
 
 def fetch(card: Card, root: Path, cases: int | None = None) -> Origin:
@@ -34,16 +30,34 @@ def fetch(card: Card, root: Path, cases: int | None = None) -> Origin:
         MachineError: the disk is full, too small or may not be written.
     """
     staging = staging_of(root)
+    if cases is None:
+        _require_space(card, staging)
     with Transport() as transport:
         if cases is not None:
             return _fetch_cases(card, root, staging, transport, cases)
         hashes: dict[str, str] = {}
         sources = []
-        for file in files_of(card):
-            source, files = _one_file(transport, file, staging, several=len(files_of(card)) > 1)
+        for file in card.own_files:
+            source, files = _one_file(transport, file, staging, several=len(card.own_files) > 1)
             sources.append(source)
             hashes.update(files)
         return settle(card, staging, root, card.name, Origin("downloaded", sources, hashes))
+
+
+def _require_space(card: Card, staging: Path) -> None:
+    """Say before the first byte that the disk is too small for the download and what comes out of it."""
+    if card.disk_size is None:
+        return
+    here = sum(path.stat().st_blocks * 512 for path in staging.rglob("*") if path.is_file())
+    place = next(folder for folder in staging.resolve().parents if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if card.disk_size - here > free:
+        raise MachineError(
+            "the disk is too small for this dataset; nothing was begun",
+            where=staging.parent,
+            value=f"{byte_count(card.disk_size - here)} needed while it is unpacked, {byte_count(free)} free",
+            remedy="free some space, choose another folder with -o, or bring some cases only with --cases",
+        )
 
 
 def _one_file(transport: Transport, file: RemoteFile, staging: Path, several: bool) -> tuple[Source, dict[str, str]]:
@@ -102,12 +116,12 @@ def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
 
 
 def _fetch_cases(card: Card, root: Path, staging: Path, transport: Transport, cases: int) -> Origin:
-    files = [file for file in files_of(card) if is_archive(file.name)]
-    if len(files) != 1 or len(files_of(card)) != 1:
+    files = [file for file in card.own_files if is_archive(file.name)]
+    if len(files) != 1 or len(card.own_files) != 1:
         raise DataError(
             "single cases come out of datasets that are one .tar or .zip",
             where=card.name,
-            value=f"{len(files_of(card))} files" if len(files_of(card)) != 1 else files_of(card)[0].name,
+            value=f"{len(card.own_files)} files" if len(card.own_files) != 1 else card.own_files[0].name,
             remedy="leave --cases out",
         )
     file = files[0]

@@ -359,6 +359,31 @@ class Card(Settings):
         return self.access.kind == "open" and bool(self.files or self.collection)
 
     @property
+    def own_files(self) -> list[RemoteFile]:
+        """The files of the card's own image size."""
+        return [file for file in self.files if file.size in (None, self.size)]
+
+    @property
+    def download_size(self) -> int | None:
+        """Bytes to download; roughly, or None, where nobody wrote them down."""
+        files = self.own_files
+        if files and all(file.bytes is not None for file in files):
+            return sum(file.bytes or 0 for file in files)
+        return self.download_bytes
+
+    @property
+    def disk_size(self) -> int | None:
+        """Bytes needed while the download is unpacked: what comes, and what comes out of it; None if unknown."""
+        if self.disk_bytes is not None:
+            return self.disk_bytes
+        download = self.download_size
+        unpacked = [file.unpacked_bytes for file in self.own_files]
+        if unpacked and all(size is not None for size in unpacked):
+            return sum(size or 0 for size in unpacked) + (download or 0)
+        # Archives of compressed images come out as large as they went in; what DICOM becomes is not known beforehand.
+        return None if download is None or self.collection else 2 * download
+
+    @property
     def releases(self) -> list[str]:
         """The names of all copies, the card's own first."""
         return [*([self.release] if self.release else []), *[copy.release for copy in self.copies]]

@@ -112,27 +112,6 @@ def _licence_that_fits(card: Card, asked: str) -> Licence | None:
     return None
 
 
-def download_bytes(card: Card) -> int | None:
-    """Bytes to download for the card's copy and size; None where nobody wrote them down."""
-    files = [file for file in card.files if file.size in (None, card.size)]
-    if files and all(file.bytes is not None for file in files):
-        return sum(file.bytes or 0 for file in files)
-    return card.download_bytes
-
-
-def disk_bytes(card: Card) -> int | None:
-    """Disk needed while the download is unpacked: what is downloaded and what comes out of it."""
-    if card.disk_bytes is not None:
-        return card.disk_bytes
-    files = [file for file in card.files if file.size in (None, card.size)]
-    download = download_bytes(card)
-    unpacked = [file.unpacked_bytes for file in files]
-    if unpacked and all(size is not None for size in unpacked):
-        return sum(size or 0 for size in unpacked) + (download or 0)
-    # Archives of compressed images come out as large as they went in; what DICOM becomes is not known beforehand.
-    return None if download is None or card.collection else 2 * download
-
-
 def as_json(card: Card) -> dict[str, Any]:
     """What a program wants to know of a dataset."""
     return {
@@ -145,8 +124,8 @@ def as_json(card: Card) -> dict[str, Any]:
         "cases": card.expect.model_dump() | {"cases": card.expect.cases},
         "labels": card.labels,
         "regions": card.regions,
-        "download_bytes": download_bytes(card),
-        "disk_bytes": disk_bytes(card),
+        "download_bytes": card.download_size,
+        "disk_bytes": card.disk_size,
         "licences": [
             {"release": release, "spdx": licence.spdx, "commercial": terms(licence.spdx).commercial}
             for release, licence in _licences(card)
@@ -185,7 +164,7 @@ def _number(count: int | None) -> str:
 
 
 def _size(card: Card) -> str:
-    known = download_bytes(card)
+    known = card.download_size
     if known is not None:
         return ("about " if card.download_bytes else "") + byte_count(known)
     most = _most_bytes(card)
@@ -194,12 +173,11 @@ def _size(card: Card) -> str:
 
 def _most_bytes(card: Card) -> int | None:
     """What a download is at most: a compressed file is hardly ever larger than what comes out of it."""
-    known = download_bytes(card)
+    known = card.download_size
     if known is not None:
         return known
-    files = [file for file in card.files if file.size in (None, card.size)]
-    sizes = [file.unpacked_bytes for file in files if file.unpacked_bytes is not None]
-    return sum(sizes) if sizes and len(sizes) == len(files) else None
+    sizes = [file.unpacked_bytes for file in card.own_files if file.unpacked_bytes is not None]
+    return sum(sizes) if sizes and len(sizes) == len(card.own_files) else None
 
 
 def _short(licence: Licence | None) -> str:
@@ -218,7 +196,7 @@ def statistics(cards: Sequence[Card]) -> str:
         editions = all(card.name.partition("/")[2][:1].isdigit() for card in members) and len(members) > 1
         counts = [card.expect.cases for card in members if card.expect.cases]
         sizes = [size for card in members if (size := _most_bytes(card)) is not None]
-        exact = all(download_bytes(card) is not None for card in members if _most_bytes(card) is not None)
+        exact = all(card.download_size is not None for card in members if _most_bytes(card) is not None)
         images = (f"to {max(counts):,}" if editions else f"{sum(counts):,}") if counts else UNKNOWN
         total = (max(sizes) if editions else sum(sizes)) if sizes else None
         open_sizes = 0 if editions else len(members) - len(sizes)
@@ -320,14 +298,14 @@ def _cases(card: Card) -> str:
 
 
 def _disk(card: Card) -> str:
-    needed, download = disk_bytes(card), download_bytes(card)
+    needed, download = card.disk_size, card.download_size
     if needed is not None:
         return byte_count(needed)
     return f"more than {byte_count(download)}" if download is not None else "unknown"
 
 
 def _first_files(card: Card) -> str:
-    names = [file.name for file in card.files if file.size in (None, card.size)]
+    names = [file.name for file in card.own_files]
     if card.collection:
         return f", DICOM series of the collection {card.collection.tcia or card.collection.idc}"
     return f" ({_few(names)})" if names else ""

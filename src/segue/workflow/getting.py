@@ -10,7 +10,7 @@ from segue.acquire import GetOptions, Verified, get, verify
 from segue.catalogue import Card, Dataset, card_names, in_words, is_look_alike, load_card, resolve
 from segue.core.console import byte_count, duration, result, stage
 from segue.core.errors import DataError, UsageError
-from segue.workflow.browsing import Wanted, disk_bytes, download_bytes, listing, selected
+from segue.workflow.browsing import Wanted, listing, selected
 from segue.workflow.look import counted
 
 _USUAL_RATE = 10e6  # bytes per second: what a line of 100 Mbit/s gives
@@ -18,8 +18,8 @@ _USUAL_RATE = 10e6  # bytes per second: what a line of 100 Mbit/s gives
 
 def forecast(card: Card, root: Path) -> list[str]:
     """What ``get`` would bring: bytes, disk, time, licence. Nothing is asked of any server."""
-    download, disk = download_bytes(card), disk_bytes(card)
-    files = [file for file in card.files if file.size in (None, card.size)]
+    download, disk = card.download_size, card.disk_size
+    files = card.own_files
     hosts = ", ".join(dict.fromkeys(urlsplit(file.url).hostname or "" for file in files))
     lines = [f"{card.name} would come to {root}" if not root.is_dir() else f"{card.name} is in {root} already"]
     if card.access.kind == "generated":
