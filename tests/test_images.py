@@ -147,7 +147,7 @@ def test_complex_images_and_other_formats_are_refused(tmp_path: Path, test_data:
     with pytest.raises(DataError, match="complex"):
         read(test_data / "volumes" / "complex.nii.gz")
     with pytest.raises(DataError, match="not read"):
-        read(test_data / "volumes" / "mha.mha")
+        read(test_data / "SOURCES.md")
     with pytest.raises(DataError, match="no such image"):
         read(tmp_path / "none.nii.gz")
     assert read(test_data / "volumes" / "shear.nii.gz").geometry.shear_degrees == pytest.approx(18.5, abs=0.01)

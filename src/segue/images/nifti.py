@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from isal import igzip, igzip_threaded
+from jaxtyping import Num
 
 from segue.core.errors import DataError
 from segue.core.files import atomic_path
-from segue.volume import Geometry, Kind, Volume
+from segue.images.header import NIFTI_SUFFIXES, ImageHeader
+from segue.images.labels import label_type
+from segue.volume import Geometry, Volume
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _HEADER_BYTES = 544  # NIfTI-2: 540; NIfTI-1: 348
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _THREADED_BYTES = 8_000_000
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """What a file says before its voxels are read; ``axes`` as they are stored: four may be one channel of a volume."""
-
-    geometry: Geometry
-    channels: int
-    dtype: np.dtype[Any]
-    scaled: bool
-    axes: int = 3
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name is that of a readable image (AppleDouble files ``._x.nii.gz`` are not)."""
-    return path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")
-
-
-def image_stem(path: Path) -> str:
-    """The file's name without ``.nii`` or ``.nii.gz``."""
-    for suffix in NIFTI_SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
-def read_header(path: Path | str) -> ImageHeader:
+def read_header(path: Path) -> ImageHeader:
     """Geometry, channels and type of a file, without reading its voxels.
 
     Raises:
-        DataError: the file is missing, not NIfTI, or its header makes no sense.
+        DataError: not NIfTI, or its header makes no sense.
     """
-    path = _existing(path)
     try:
         with _opened(path) as handle:
             start = handle.read(_HEADER_BYTES)
@@ -60,21 +36,14 @@ def read_header(path: Path | str) -> ImageHeader:
     return _described(_parsed(start, path), path)[0]
 
 
-def read_geometry(path: Path | str) -> Geometry:
-    """The grid of a file, from its header alone."""
-    return read_header(path).geometry
+def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:
+    """Voxels in the file's own orientation; a fourth or fifth dimension is the channels.
 
-
-def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary") -> Volume:
-    """Read an image as ``(c, i, j, k)`` in its own orientation; a fourth or fifth dimension is the channels.
-
-    Values keep their stored type unless the header scales them (then float32). ``kind="labels"`` gives
-    unsigned integers with one channel.
+    Values keep their stored type unless the header scales them (then float32).
 
     Raises:
-        DataError: missing, truncated, not NIfTI, complex or colour, or (labels) with fractions or negatives.
+        DataError: truncated, not NIfTI, complex or colour.
     """
-    path = _existing(path)
     try:
         if path.name.endswith(".gz"):
             with _opened(path) as handle:
@@ -101,15 +70,7 @@ def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary")
         array = array.astype(np.float32) * np.float32(slope) + np.float32(intercept or 0.0)
     elif not header.dtype.isnative:
         array = array.astype(header.dtype.newbyteorder("="))
-    if kind == "labels":
-        array = _as_labels(array, path)
-        unit = "labels"
-    return Volume(array, header.geometry, kind, unit)
-
-
-def read_labels(path: Path | str) -> Volume:
-    """Read a mask: unsigned integers, one channel."""
-    return read(path, kind="labels")
+    return array, header.geometry
 
 
 def write(volume: Volume, path: Path | str, *, scale: float | None = None) -> None:
@@ -127,7 +88,7 @@ def write(volume: Volume, path: Path | str, *, scale: float | None = None) -> No
         raise ValueError(f"{path.name}: only .nii and .nii.gz are written")
     array = volume.array
     if volume.kind == "labels":
-        array = array.astype(_label_type(array), copy=False)
+        array = array.astype(label_type(array), copy=False)
     elif scale is not None:
         steps = np.rint(array / scale)
         if np.abs(steps).max(initial=0) > np.iinfo(np.int16).max:
@@ -160,20 +121,6 @@ def write(volume: Volume, path: Path | str, *, scale: float | None = None) -> No
             with temporary.open("wb") as raw, igzip_threaded.open(raw, "wb", 1, threads=2) as packed:
                 packed.write(start)
                 packed.write(array.tobytes(order="F"))
-
-
-def _existing(path: Path | str) -> Path:
-    path = Path(path)
-    if not path.exists():
-        raise DataError("no such image", where=path, remedy="check the path")
-    if not path.name.endswith(NIFTI_SUFFIXES):
-        raise DataError(
-            "this format is not read",
-            where=path,
-            value=path.suffix or "no suffix",
-            remedy="convert the image to NIfTI (.nii.gz)",
-        )
-    return path
 
 
 def _opened(path: Path) -> Any:
@@ -236,28 +183,3 @@ def _described(parsed: Any, path: Path) -> tuple[ImageHeader, tuple[int, int, in
         ) from error
     scaled = slope is not None and not (slope == 1.0 and (intercept or 0.0) == 0.0)
     return ImageHeader(geometry, c, dtype, scaled, axes), (i, j, k, c)
-
-
-def _as_labels(array: np.ndarray, path: Path) -> np.ndarray:
-    if len(array) != 1:
-        raise DataError("a mask has one channel", where=path, value=f"{len(array)} channels")
-    if array.dtype.kind == "f":
-        rounded = np.rint(array)
-        wrong = ~np.isfinite(array) | (np.abs(array - rounded) > 1e-3)
-        if wrong.any():
-            raise DataError(
-                "a mask holds whole numbers",
-                where=path,
-                value=f"{int(wrong.sum())} voxels such as {array[wrong][0]:.4g}",
-                remedy="save the mask as integers (a mask resampled with interpolation looks like this)",
-            )
-        array = rounded
-    low, high = array.min(), array.max()
-    if low < 0 or high > np.iinfo(np.int32).max:
-        raise DataError("a mask's labels begin at 0", where=path, value=f"values from {low:.0f} to {high:.0f}")
-    return array.astype(_label_type(array), copy=False)
-
-
-def _label_type(array: np.ndarray) -> type[np.uint8] | type[np.uint16] | type[np.uint32]:
-    high = int(array.max(initial=0))
-    return np.uint8 if high < 256 else np.uint16 if high < 65536 else np.uint32

@@ -1,0 +1,71 @@
+"""One door to every format: by the name of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segue.core.errors import DataError
+from segue.images import itk, nifti, pictures
+from segue.images.header import ITK_SUFFIXES, NIFTI_SUFFIXES, SUFFIXES, ImageHeader, suffix_of
+from segue.images.labels import as_labels
+from segue.volume import Geometry, Kind, Volume
+
+
+def read_header(path: Path | str) -> ImageHeader:
+    """Geometry, channels and type of a file, without reading its voxels.
+
+    Raises:
+        DataError: the file is missing, of a format that is not read, or its header makes no sense.
+    """
+    path = _existing(path)
+    suffix = suffix_of(path)
+    if suffix in NIFTI_SUFFIXES:
+        return nifti.read_header(path)
+    return itk.read_header(path) if suffix in ITK_SUFFIXES else pictures.read_header(path)
+
+
+def read_geometry(path: Path | str) -> Geometry:
+    """The grid of a file, from its header alone."""
+    return read_header(path).geometry
+
+
+def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary") -> Volume:
+    """Read an image as ``(c, i, j, k)`` in its own orientation: NIfTI, MetaImage, NRRD, PNG, JPEG, BMP, TIFF.
+
+    Values keep their stored type unless the header scales them (then float32). ``kind="labels"`` gives
+    unsigned integers with one channel.
+
+    Raises:
+        DataError: missing, cut short, not of its format, complex, or (labels) in colour, with fractions or negatives.
+        MachineError: the format needs an extra that is not installed.
+    """
+    path = _existing(path)
+    suffix = suffix_of(path)
+    if suffix in NIFTI_SUFFIXES:
+        array, geometry = nifti.read_voxels(path)
+    elif suffix in ITK_SUFFIXES:
+        array, geometry = itk.read_voxels(path)
+    else:
+        array, geometry = pictures.read_pixels(path, labels=kind == "labels")
+    if kind == "labels":
+        return Volume(as_labels(array, path), geometry, kind, "labels")
+    return Volume(array, geometry, kind, unit)
+
+
+def read_labels(path: Path | str) -> Volume:
+    """Read a mask: unsigned integers, one channel."""
+    return read(path, kind="labels")
+
+
+def _existing(path: Path | str) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise DataError("no such image", where=path, remedy="check the path")
+    if not suffix_of(path):
+        raise DataError(
+            "this format is not read",
+            where=path,
+            value=path.suffix or "no suffix",
+            remedy=f"convert the image to NIfTI (.nii.gz); read are {', '.join(SUFFIXES)}",
+        )
+    return path
