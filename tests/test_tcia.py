@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,11 @@ def test_verify_looks_at_every_byte_offline(held: Archives, root: Path) -> None:
     again = verify(root, lambda size: None)
     assert (len(again.changed), len(again.missing)) == (1, 1)
     assert held.requests == []
+    for name in again.changed + again.missing:  # what --verify says mends it
+        shutil.rmtree((root / name).parent, ignore_errors=True)
+    bring(root)
+    assert len(held.asked("getImage")) == 2
+    assert verify(root, lambda size: None).sound
 
 
 def test_the_first_patients_and_then_more(held: Archives, root: Path) -> None:
@@ -442,6 +448,7 @@ ENTRY = "<Contents><Key>{}</Key><Size>{}</Size><ETag>&quot;" + "a" * 32 + "&quot
     "content",
     [
         '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + LISTING.format(ENTRY.format("u/&x;", 1)),
+        '<!DOCTYPE a [<!ENTITY x "y.dcm">]>' + LISTING.format(ENTRY.format("u/&x;", 1)),
         LISTING.format(ENTRY.format("u/../../x", 1)),
         LISTING.format(ENTRY.format("v/x.dcm", 1)),
         LISTING.format(ENTRY.format("u/.segue-series.json", 1)),

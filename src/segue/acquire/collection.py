@@ -53,7 +53,8 @@ def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
     listed = read_table(root)
     wanted = of_patients(listed, patients)
     failed: list[DataError] = []
-    if not wanted or any(not (root / series.folder).is_dir() for series in wanted):
+    there = _there(root, listed)
+    if not wanted or any(series.uid not in there for series in wanted):
         with Transport() as transport:
             listed, located = _listing(card, transport)
             wanted = of_patients(listed, patients)
@@ -63,7 +64,7 @@ def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
                 _bring_clinical(card, transport, root)
             finally:
                 _finish(card, root, listed)
-    elif read_receipt(root).get("how") != _how(root, listed):
+    elif read_receipt(root).get("how") != _how(len(there), len(listed)):
         _finish(card, root, listed)  # the last process was killed after the last series and before this
     if failed:
         raise DataError(
@@ -116,7 +117,8 @@ def _listing(card: Card, transport: Transport) -> tuple[list[Series], dict[str, 
 
 def _bring(transport: Transport, root: Path, wanted: Sequence[Series], located: dict[str, Located]) -> list[DataError]:
     """Bring what is missing, several series at a time. Returns: why some did not come."""
-    missing = [series for series in wanted if not (root / series.folder).is_dir()]
+    there = _there(root, wanted)
+    missing = [series for series in wanted if series.uid not in there]
     sizes = [series.bytes for series in missing]
     failed: list[DataError] = []
     stopped = threading.Event()
@@ -232,12 +234,16 @@ def _begin(card: Card, root: Path, listed: Sequence[Series]) -> None:
     """A process that is killed leaves a folder that says what it is."""
     write_table(root, listed, {})
     if not read_receipt(root):
-        write_receipt(card, root, Origin(_how(root, listed), partial=True, unconverted=True))
+        write_receipt(card, root, Origin(_how(0, len(listed)), partial=True, unconverted=True))
 
 
-def _how(root: Path, listed: Sequence[Series]) -> str:
-    there = sum((root / series.folder).is_dir() for series in listed)
-    return f"{there} of {len(listed)} DICOM series downloaded"
+def _there(root: Path, listed: Sequence[Series]) -> set[str]:
+    """The UIDs of the series that have come. Their folders are there whole or not at all."""
+    return {series.uid for series in listed if (root / series.folder).is_dir()}
+
+
+def _how(came: int, listed: int) -> str:
+    return f"{came} of {listed} DICOM series downloaded"
 
 
 def _finish(card: Card, root: Path, listed: Sequence[Series]) -> None:
@@ -255,7 +261,7 @@ def _finish(card: Card, root: Path, listed: Sequence[Series]) -> None:
     for came in records.values():
         brought[came.source] += sum(size for size, _ in came.files.values())
     origin = Origin(
-        _how(root, listed),
+        _how(len(here), len(listed)),
         [Source(name, size) for name, size in sorted(brought.items())],
         hashes,
         partial=len(here) < len(listed),
