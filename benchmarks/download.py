@@ -73,7 +73,8 @@ def main() -> None:
             target.unlink()
             habits.sent = 0
             process = subprocess.Popen(ours)
-            time.sleep(0.5 * min(seconds["segue"]))
+            while habits.sent < size // 2 and process.poll() is None:
+                time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             process.wait()
             lines = (folder / ".segue.bin.part.journal").read_text().splitlines()[1:]

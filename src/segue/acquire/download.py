@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -26,6 +26,7 @@ CONNECTIONS = 4
 _PIECE = 32 << 20
 # An address that has given something is worth waiting for; one that never answered has mirrors.
 _ATTEMPTS, _FIRST_ATTEMPTS = 6, 3
+_LOOK_EVERY_S = 0.2
 
 Follower = Callable[[BufferedIOBase], None]
 
@@ -63,13 +64,15 @@ def download(
     on_bytes: Callable[[int], None] = lambda number: None,
     follow: Follower | None = None,
     on_total: Callable[[int], None] = lambda number: None,
+    stopped: threading.Event | None = None,
 ) -> Received:
     """Bring a file to ``target``, whole and checked, or leave what came beside it for the next time.
 
     ``follow`` reads the file in order while it arrives (an unpacker); it is called again from the beginning when the
-    download has to begin again.
+    download has to begin again. ``stopped`` is set by another thread to end it early.
 
     Raises:
+        StoppedError: it was ended.
         DataError: no address gives the file, or what comes has another checksum than it should.
         MachineError: the disk is full, too small or may not be written.
     """
@@ -77,7 +80,7 @@ def download(
     for url in wanted.urls:
         try:
             with _Arrival(transport, wanted, url, target, on_bytes, on_total) as arrival:
-                return arrival.run(follow)
+                return arrival.run(follow, stopped)
         except (RefusedError, TryAgainError, _WrongContentError) as error:
             reasons.append(f"{url}: {error}")
             if url != wanted.urls[-1]:
@@ -137,7 +140,7 @@ class _Arrival:
         self._journal.close()
         os.close(self._file)
 
-    def run(self, follow: Follower | None) -> Received:
+    def run(self, follow: Follower | None, stopped: threading.Event | None = None) -> Received:
         hashes = {"sha256": hashlib.sha256()}
         if self._wanted.md5:
             hashes["md5"] = hashlib.md5(usedforsecurity=False)
@@ -158,12 +161,12 @@ class _Arrival:
             jobs = [pool.submit(self._work) for _ in range(CONNECTIONS)]
             jobs += [pool.submit(each, io.BufferedReader(_InOrder(self), CHUNK)) for each in followers]
             try:
-                done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+                done = _ended(jobs, stopped)
                 errors = [error for job in done if (error := job.exception()) is not None]
             finally:
                 self._stop()
         if errors:
-            raise next((error for error in errors if not isinstance(error, _StoppedError)), errors[0])
+            raise next((error for error in errors if not isinstance(error, StoppedError)), errors[0])
         return self._finished({name: each.hexdigest() for name, each in hashes.items()})
 
     def _stop(self) -> None:
@@ -324,14 +327,24 @@ class _Arrival:
         with self._changed:
             while not (self._known and self._prefix() > position) and not self._complete:
                 if self._stopped.is_set():
-                    raise _StoppedError
+                    raise StoppedError
                 self._changed.wait()
             size = min(size, self._prefix() - position)
         return os.pread(self._file, size, position) if size > 0 else b""
 
 
-class _StoppedError(Exception):
-    """A follower is told that no more will come."""
+class StoppedError(Exception):
+    """No more will come: somebody has ended it."""
+
+
+def _ended(jobs: list[Future[None]], stopped: threading.Event | None) -> set[Future[None]]:
+    """The jobs that have ended, once all have or one has failed."""
+    while True:
+        done, waiting = wait(jobs, None if stopped is None else _LOOK_EVERY_S, return_when=FIRST_EXCEPTION)
+        if not waiting or any(job.exception() is not None for job in done):
+            return done
+        if stopped is not None and stopped.is_set():
+            raise StoppedError
 
 
 class _InOrder(io.RawIOBase):

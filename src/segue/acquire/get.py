@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segue.acquire import tcia
+from segue.acquire import collection
 from segue.acquire.arrive import bring
 from segue.acquire.fetch import fetch
 from segue.acquire.receipt import Origin, read_receipt, write_receipt
@@ -109,10 +109,10 @@ def _got(card: Card, root: Path, options: GetOptions) -> Dataset:
         origin = bring(card, options.source, root, options.copy)
     elif card.access.kind == "generated":
         origin = _generate(root, options)
-    elif root.is_dir() and not (_is_partial(root) and options.cases is None and card.downloadable):
+    elif root.is_dir() and not _has_more_to_do(card, root, options.cases):
         return dataset_at(card, root)
     elif card.collection is not None and not card.files:
-        origin = tcia.fetch(card, root, options.cases)
+        origin = collection.fetch(card, root, options.cases)
     elif card.downloadable:
         origin = fetch(card, root, options.cases)
     else:
@@ -122,8 +122,14 @@ def _got(card: Card, root: Path, options: GetOptions) -> Dataset:
     return dataset_at(card, root)
 
 
-def _is_partial(root: Path) -> bool:
-    return read_receipt(root).get("partial") is True
+def _has_more_to_do(card: Card, root: Path, cases: int | None) -> bool:
+    """Whether what lies there is only a part of what is asked for, or waits for its conversion."""
+    receipt = read_receipt(root)
+    if not card.downloadable:
+        return False
+    if not receipt and card.collection is not None and not card.files:
+        return collection.has_begun(root)
+    return receipt.get("unconverted") is True or (receipt.get("partial") is True and cases is None)
 
 
 def _generate(root: Path, options: GetOptions) -> Origin:

@@ -34,6 +34,8 @@ class Origin:
 
     Attributes:
         files: SHA-256 of the files that were hashed when they came, by relative path.
+        unconverted: DICOM series lie there, and no volumes have been made of them yet.
+        licences: what the archive says of its series, where it says it of each.
     """
 
     how: str
@@ -41,6 +43,8 @@ class Origin:
     files: dict[str, str] = field(default_factory=dict)
     look_alike: bool = False
     partial: bool = False
+    unconverted: bool = False
+    licences: list[str] = field(default_factory=list)
 
 
 def write_receipt(card: Card, root: Path, origin: Origin) -> None:
@@ -61,6 +65,8 @@ def write_receipt(card: Card, root: Path, origin: Origin) -> None:
             "sources": [asdict(source) for source in origin.sources],
             "look_alike": origin.look_alike,
             "partial": origin.partial,
+            "unconverted": origin.unconverted,
+            "licences": origin.licences,
             "files": len(files),
             "segue": segue.__version__,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

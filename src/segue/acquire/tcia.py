@@ -1,4 +1,9 @@
-"""DICOM series of The Cancer Imaging Archive, by its NBIA interface; every file against the MD5 that it gives."""
+"""The NBIA interface of The Cancer Imaging Archive: its series, each file against the MD5 that the archive gives.
+
+Sources: the NBIA sources (restAPI/v4/V4_getSeries.java and V4_getImageWithMD5Hash.java: the names of the parameters and
+fields, ``Filename,MD5Hash`` in ``md5hashes.csv``, "No data found." with status 500), kirbyju/tcia_utils@ef45a04 (the
+addresses).
+"""
 
 from __future__ import annotations
 
@@ -7,20 +12,19 @@ import hashlib
 import io
 import os
 import shutil
+import threading
 import time
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from segue.acquire.archives import damaged, is_junk, opened, unpack
+from segue.acquire.archives import Unpacked, damaged, opened, unpack
 from segue.acquire.download import Wanted, download
-from segue.acquire.receipt import Origin
+from segue.acquire.series import Came, Series, clear_leftovers, in_order, number, write_record
 from segue.acquire.transport import RefusedError, Transport, TryAgainError, backoff_s
-from segue.catalogue import Card
-from segue.core.console import byte_count, stage
 from segue.core.errors import DataError
 
 # The archive steers people from its first interface to the fourth one; both answer without an account.
@@ -29,81 +33,93 @@ BASES = (
     "https://services.cancerimagingarchive.net/nbia-api/services/v1/",
 )
 BASE_VARIABLE = "SEGUE_NBIA"
-_ATTEMPTS = 5
+SOURCE = "nbia"
+ATTEMPTS = 5
+_LONGEST_WAIT_S = 300
 _HASHES = "md5hashes.csv"
-
-
-@dataclass(frozen=True)
-class Series:
-    """One DICOM series of a collection."""
-
-    uid: str
-    patient: str
-    study: str
-    modality: str
-    bytes: int | None
-
-    @property
-    def folder(self) -> PurePosixPath:
-        return PurePosixPath(_plain(self.patient), _plain(self.study), _plain(self.uid))
-
-
-def _plain(name: str) -> str:
-    """A name from the network as a folder's name: no separators, never hidden or upwards."""
-    return "".join(c if c.isalnum() or c in "._- " else "_" for c in name).lstrip(".") or "_"
+_NOTHING = "No data found"
 
 
 class Archive:
-    """The NBIA interface; the address in the variable ``SEGUE_NBIA`` takes the place of the public ones."""
+    """The NBIA interface; the address in the variable ``SEGUE_NBIA`` takes the place of the public ones.
 
-    def __init__(self, transport: Transport) -> None:
+    Args:
+        attempts: how often an address is asked that is busy or has a fault.
+    """
+
+    def __init__(self, transport: Transport, attempts: int = ATTEMPTS) -> None:
         own = os.environ.get(BASE_VARIABLE)
-        self._transport = transport
+        self._transport, self._attempts = transport, attempts
         self._bases = (own,) if own else BASES
 
-    def series(self, collection: str, modality: str | None = None, patient: str | None = None) -> list[Series]:
-        """The series of a collection, patients in order.
+    def series(
+        self, collection: str, modality: str | None = None, patient: str | None = None, uid: str | None = None
+    ) -> list[Series]:
+        """The series of a collection (of one modality, patient, or the one with this UID), patients in order.
 
         Raises:
             DataError: the archive does not answer, or does not know the collection.
         """
-        asked = {"Collection": collection, "Modality": modality, "PatientID": patient, "format": "json"}
-        rows = self._ask("getSeries", {name: value for name, value in asked.items() if value})
+        asked = {"Collection": collection, "Modality": modality, "PatientID": patient, "SeriesInstanceUID": uid}
+        rows = self._ask("getSeries", {**{name: value for name, value in asked.items() if value}, "format": "json"})
         if not isinstance(rows, list) or not rows:
-            raise DataError("the archive knows no series of this collection", where=collection, value=str(rows)[:100])
-        found = [_series(row) for row in rows]
-        return sorted(found, key=lambda each: (each.patient, each.study, each.uid))
+            raise DataError(
+                "the archive knows no such series",
+                where=", ".join(value for value in asked.values() if value),
+                value=str(rows)[:100] if rows else None,
+                remedy="compare the name with the archive's list of collections; it may have been withdrawn",
+            )
+        return in_order(_series(row) for row in rows)
 
-    def download(self, series: Series, folder: Path, on_bytes: Callable[[int], None]) -> None:
-        """Bring one series to ``folder``, which appears whole or not at all.
+    def download(
+        self, series: Series, folder: Path, on_bytes: Callable[[int], None], stopped: threading.Event | None = None
+    ) -> Came:
+        """Bring one series to ``folder``, which appears whole or not at all. NBIA makes the archive while it sends
+        it, so one that breaks off begins again.
 
         Raises:
-            DataError: it does not come, or a file has another MD5 than the archive gives.
+            DataError: it does not come, a file has another MD5 than the archive gives, or files are missing.
+            StoppedError: ``stopped`` was set.
+            MachineError: the disk is full or may not be written.
         """
         query = urlencode({"SeriesInstanceUID": series.uid})
         urls = [f"{base.rstrip('/')}/getImageWithMD5Hash?{query}" for base in self._bases]
-        archive = folder.with_name(f"{folder.name}.zip")
-        download(self._transport, Wanted(urls), archive, on_bytes)
+        archive = folder.with_name(f".{folder.name}.zip")
         arriving = folder.with_name(f".{folder.name}.arriving")
-        shutil.rmtree(arriving, ignore_errors=True)
-        with opened(archive) as members:
-            unpack(members, arriving, lambda number: None)
-        _check_hashes(arriving, series)
-        arriving.rename(folder)
-        archive.unlink()
+        clear_leftovers(folder)
+        try:
+            download(self._transport, Wanted(urls), archive, on_bytes, stopped=stopped)
+            with opened(archive) as members:
+                came = unpack(members, arriving, lambda size: None)
+            _check(arriving, came, series)
+            (arriving / _HASHES).unlink()
+            found = Came(SOURCE, {each.name: (each.bytes, each.sha256) for each in came if each.name != _HASHES})
+            write_record(arriving, found)
+            shutil.rmtree(folder, ignore_errors=True)
+            arriving.rename(folder)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise damaged(series.uid, error) from error
+        finally:
+            clear_leftovers(folder)
+        return found
 
     def _ask(self, endpoint: str, parameters: dict[str, str]) -> Any:
         reasons = []
         for base in self._bases:
-            for attempt in range(_ATTEMPTS):
+            for attempt in range(self._attempts):
                 try:
                     return self._transport.json(f"{base.rstrip('/')}/{endpoint}", parameters)
                 except RefusedError as error:
                     reasons.append(f"{base}: {error}")
                     break
                 except TryAgainError as error:
+                    if _NOTHING in str(error):  # said with status 500, as if it were a fault
+                        return []
                     reasons.append(f"{base}: {error}")
-                    time.sleep(error.wait_s if error.wait_s is not None else backoff_s(attempt))
+                    wait_s = error.wait_s if error.wait_s is not None else backoff_s(attempt)
+                    if attempt + 1 == self._attempts or wait_s > _LONGEST_WAIT_S:
+                        break
+                    time.sleep(wait_s)
         raise DataError(
             "the archive does not answer",
             where=endpoint,
@@ -114,35 +130,48 @@ class Archive:
 
 def _series(row: Any) -> Series:
     try:
-        size = row.get("FileSize") or row.get("TotalSizeInBytes")
         return Series(
             str(row["SeriesInstanceUID"]),
             str(row["PatientID"]),
             str(row["StudyInstanceUID"]),
             str(row.get("Modality") or ""),
-            int(size) if str(size or "").isdigit() else None,
+            number(row.get("ImageCount")),
+            number(row.get("FileSize")),
+            str(row.get("LicenseName") or ""),
+            str(row.get("LicenseURI") or ""),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError("the archive's answer cannot be understood", where="getSeries", value=str(row)[:100]) from error
 
 
-def _check_hashes(folder: Path, series: Series) -> None:
+def _check(folder: Path, came: Sequence[Unpacked], series: Series) -> None:
+    """Compare what was unpacked with the archive's list of MD5 sums and with its count of images.
+
+    NBIA closes the archive properly when it fails midway: the list at its end, or files, are missing then.
+    """
     table = folder / _HASHES
-    if not table.exists():
+    if not table.is_file():
         raise DataError("the archive sent no MD5 sums with this series", where=series.uid, remedy="run it again")
-    rows = [row for row in csv.reader(io.StringIO(table.read_text(encoding="utf-8-sig"))) if len(row) >= 2]
-    expected = {row[0].strip(): row[1].strip().lower() for row in rows if len(row[1].strip()) == 32}
-    wrong = []
-    for name, md5 in expected.items():
-        path = folder / PurePosixPath(name).name
-        if not path.is_file() or _md5(path) != md5:
-            wrong.append(name)
-    images = [path for path in folder.iterdir() if path.name != _HASHES and not is_junk(path.name)]
-    if wrong or len(images) < len(expected) or not expected:
+    rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8-sig", errors="replace"))))[1:]
+    expected = {row[0].strip(): row[1].strip().lower() for row in rows if len(row) >= 2}
+    names = {each.name for each in came} - {_HASHES}
+    missing, unlisted = sorted(expected.keys() - names), sorted(names - expected.keys())
+    # Of some old files the archive has no sum; the one in the zip was compared while it was unpacked.
+    wrong = [name for name in sorted(expected.keys() & names) if len(expected[name]) == 32]
+    wrong = [name for name in wrong if _md5(folder / name) != expected[name]]
+    for what, found in (("missing", missing), ("not in the list", unlisted), ("differ", wrong)):
+        if found:
+            raise DataError(
+                "this series did not arrive as the archive sent it",
+                where=series.uid,
+                value=f"{len(found)} of {len(expected)} files {what}, such as {found[0][:60]}",
+                remedy="run the same command again",
+            )
+    if not names or (series.files is not None and len(names) != series.files):
         raise DataError(
-            "this series did not arrive as the archive sent it",
+            "this series is not complete",
             where=series.uid,
-            value=f"{len(wrong)} of {len(expected)} files differ" + (f", such as {wrong[0]}" if wrong else ""),
+            value=f"{len(names)} files; the archive lists {series.files if series.files is not None else 'some'}",
             remedy="run the same command again",
         )
 
@@ -150,46 +179,3 @@ def _check_hashes(folder: Path, series: Series) -> None:
 def _md5(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
-    """Download the collection's series to ``root/dicom/PATIENT/STUDY/SERIES``; those that are there are kept.
-
-    Raises:
-        DataError: series that did not come (the others are there), or, when all came, that this release does not
-            convert DICOM yet.
-    """
-    assert card.collection is not None and card.collection.tcia is not None, "asked for by cards with a collection"
-    folder = root / "dicom"
-    with Transport() as transport:
-        archive = Archive(transport)
-        wanted = archive.series(card.collection.tcia)
-        if patients is not None:
-            some = sorted({series.patient for series in wanted})[:patients]
-            wanted = [series for series in wanted if series.patient in some]
-        missing = [series for series in wanted if not folder.joinpath(*series.folder.parts).is_dir()]
-        sizes = [series.bytes for series in missing]
-        total = sum(size or 0 for size in sizes) if all(sizes) else None
-        failed = []
-        with stage("download", total) as shown:
-            for series in missing:
-                target = folder.joinpath(*series.folder.parts)
-                try:
-                    archive.download(series, target, lambda number: shown.advance(number))
-                except (DataError, zipfile.BadZipFile) as error:
-                    failed.append(error if isinstance(error, DataError) else damaged(series.uid, error))
-                shown.note(f"{series.patient} {series.modality}")
-            shown.note(f"{len(missing) - len(failed)} series, {byte_count(round(shown.done))}")
-    if failed:
-        raise DataError(
-            f"{len(failed)} of {len(wanted)} series did not come; the others are there",
-            where=folder,
-            value=str(failed[0]),
-            remedy="run the same command again: it brings only what is missing",
-        )
-    raise DataError(
-        f"all {len(wanted)} DICOM series are there, but this release does not convert DICOM to volumes yet",
-        where=folder,
-        remedy=f"convert them, then: segue get {card.name} --from THE_CONVERTED_FOLDER"
-        + (f"; or take a copy that is NIfTI: --release {card.copies[0].release}" if card.copies else ""),
-    )

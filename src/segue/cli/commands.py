@@ -144,7 +144,7 @@ def _say_verified(verified: Any, name: str) -> None:
         f"({verified.hashed} compared by content, the others by size)"
     )
     if not verified.sound:
-        result(f"to mend it: remove the folder, then segue get {name}")
+        result(f"to mend it: remove the folder (of DICOM: only the folders of these series), then segue get {name}")
         raise typer.Exit(3)
 
 
