@@ -59,7 +59,8 @@ def scan(folder: Path) -> list[Series]:
     """All series below a folder, from headers alone; sorted by patient, study and series.
 
     Names do not matter, nor do folders: a series may be spread over several, and several may share one. Other
-    files and DICOMDIR are passed over; a DICOM file whose header cannot be read is logged as a warning.
+    files and DICOMDIR are passed over; a DICOM file whose header cannot be read is logged as a warning. Some
+    writers give every slice of a series a study of its own: where each study holds one file, they are one series.
 
     Raises:
         DicomError: ``NO_FILES``: there is no such folder.
@@ -75,8 +76,20 @@ def scan(folder: Path) -> list[Series]:
         for path, header in zip(paths, pool.map(_header, paths), strict=True):
             if header is not None:
                 groups[header["StudyInstanceUID"], header["SeriesInstanceUID"]].append((path, header))
-    found = [_series(members) for members in groups.values()]
+    found = [_series(members) for members in _without_torn(groups)]
     return sorted(found, key=lambda series: (series.patient_id, series.study_uid, series.uid))
+
+
+def _without_torn(groups: dict[tuple[str, str], list[tuple[Path, Any]]]) -> list[list[tuple[Path, Any]]]:
+    """The groups, those put together that are single files of one series and patient, each in its own study."""
+    whole: list[list[tuple[Path, Any]]] = []
+    single: dict[tuple[str, str], list[tuple[Path, Any]]] = defaultdict(list)
+    for (_, uid), members in groups.items():
+        if len(members) == 1:
+            single[members[0][1]["PatientID"], uid] += members
+        else:
+            whole.append(members)
+    return whole + list(single.values())
 
 
 def _files(folder: Path) -> Iterator[Path]:
