@@ -550,3 +550,16 @@ def test_a_file_cut_short_is_refused_or_reads_the_same(
     cut()
     target.write_bytes(content[: len(content) // 2])
     assert refusal(target).reason in {"DAMAGED", "NO_PIXELS"}
+
+
+@pytest.mark.parametrize("name", ["compressed", "compressed_jpeg", "compressed_jpegls"])
+@pytest.mark.parametrize("change", [put(Rows=300), put(Columns=128), put(BitsAllocated=8, BitsStored=8, HighBit=7)])
+def test_a_header_that_names_other_sizes_than_the_compressed_image(
+    test_data: Path, tmp_path: Path, name: str, change: Change
+) -> None:
+    # GDCM alone ends the process on some of these.
+    dataset = pydicom.dcmread(files(test_data / "dicom" / "dicom2nifti" / "generic" / name / "001")[0])
+    change(dataset, 0)
+    dataset.save_as(tmp_path / "x")
+    error = refusal([tmp_path / "x"])
+    assert (error.reason, error.what) == ("DAMAGED", "the compressed image is not the one that the header names")

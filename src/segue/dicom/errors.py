@@ -73,6 +73,7 @@ def load_pydicom() -> Any:
     """
     try:
         import pydicom
+        import pydicom.encaps
         import pydicom.pixels
     except ImportError as error:
         raise MachineError("reading DICOM needs pydicom, which is not installed", remedy=INSTALL) from error

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from segue.dicom.codestream import sizes
 from segue.dicom.errors import DicomError, load_pydicom
 
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# Elements are parsed, and damaged ones raise, when they are first asked for: these here, where it is caught.
+_PARSED_AT_ONCE = ("Modality", "PhotometricInterpretation", "ModalityLUTSequence", *_PIXEL_KEYWORDS)
+_JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _PROLOGUE = 132  # PS3.10 7.1: a preamble of 128 bytes, then "DICM"
 
 
@@ -44,6 +48,8 @@ def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=tags is not None, specific_tags=tags)
         if tags is None:
             _mend_syntax(dataset)
+            for keyword in _PARSED_AT_ONCE:
+                dataset.get(keyword)
     except Exception as error:
         # pydicom has no common class for what a damaged file makes it raise.
         raise DicomError("the file cannot be read", where=path, value=f"{type(error).__name__}: {error}") from error
@@ -74,15 +80,24 @@ def require_grey_pixels(dataset: Any, path: Path) -> None:
 def decode(dataset: Any, path: Path) -> np.ndarray:
     """Stored pixels ``(frames, rows, columns)`` of any transfer syntax; the data set keeps no pixels afterwards."""
     pydicom = load_pydicom()
+    frames: np.ndarray
     try:
+        _require_same_sizes(dataset, path)
         frames = pydicom.pixels.pixel_array(dataset, raw=True)
+    except DicomError:
+        raise
     except Exception as error:
         # The decoders (pydicom, GDCM, OpenJPEG) have no common class for what they raise.
         raise DicomError("the pixels cannot be decoded", where=path, value=str(error).split("\n")[0]) from error
     for keyword in _PIXEL_KEYWORDS:
         if keyword in dataset:
             del dataset[keyword]
-    return frames if frames.ndim == 3 else frames[None]
+    frames = frames if frames.ndim == 3 else frames[None]
+    wanted = (number(dataset, "Rows", path), number(dataset, "Columns", path))
+    if frames.shape[1:] != wanted or frames.size == 0:
+        value = f"{frames.shape[1:]} in place of {wanted}"
+        raise DicomError("the pixels are not those that the header names", where=path, value=value)
+    return frames
 
 
 def number(holder: Any, keyword: str, path: Path, default: float | None = None) -> float | None:
@@ -124,6 +139,21 @@ def text(holder: Any, keyword: str) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     return "\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)
+
+
+def _require_same_sizes(dataset: Any, path: Path) -> None:
+    """Raise ``DAMAGED`` unless every compressed frame has the sizes that the header names."""
+    if not str(dataset.file_meta.TransferSyntaxUID).startswith(_JPEG_FAMILY):
+        return
+    count = int(number(dataset, "NumberOfFrames", path, 1) or 1)
+    allocated = int(number(dataset, "BitsAllocated", path, 0) or 0)
+    wanted = (number(dataset, "Rows", path), number(dataset, "Columns", path), 1)
+    for frame in load_pydicom().encaps.generate_frames(dataset.PixelData, number_of_frames=count):
+        found = sizes(frame)
+        # More than eight bits take two bytes: a decoder's buffer follows the one, its output the other.
+        if found is None or found[:3] != wanted or allocated != (8 if found[3] <= 8 else 16):
+            value = f"{found} in place of {wanted} and {allocated} bits"
+            raise DicomError("the compressed image is not the one that the header names", where=path, value=value)
 
 
 def _mend_syntax(dataset: Any) -> None:

@@ -81,8 +81,14 @@ def planes_of(dataset: Any, source: int, path: Path) -> list[Plane]:
             value=f"{count} frames, {len(per_frame)} positions",
             reason="NO_POSITION",
         )
-    frames = per_frame or [None]
-    return [_plane((frame, shared, dataset), source, index, path) for index, frame in enumerate(frames)]
+    frames = per_frame[:count] or [None]
+    try:
+        return [_plane((frame, shared, dataset), source, index, path) for index, frame in enumerate(frames)]
+    except DicomError:
+        raise
+    except Exception as error:
+        # Elements are parsed when they are asked for, with whatever pydicom raises on a damaged one.
+        raise DicomError("the header cannot be read", where=path, value=error) from error
 
 
 def stack(planes: Sequence[Plane], rows: int, columns: int, where: Path) -> tuple[list[int], Geometry]:

@@ -131,7 +131,7 @@ def _rescaled(slices: list[np.ndarray], planes: list[Plane]) -> np.ndarray:
         if plane.slope == 1.0 and plane.intercept == 0.0:
             target[...] = image
         elif dtype is np.int16:
-            target[...] = image.astype(np.int32) * int(plane.slope) + int(plane.intercept)
+            target[...] = image.astype(np.int64) * int(plane.slope) + int(plane.intercept)
         else:
             target[...] = image * plane.slope + plane.intercept
     return array
