@@ -563,3 +563,14 @@ def test_a_header_that_names_other_sizes_than_the_compressed_image(
     dataset.save_as(tmp_path / "x")
     error = refusal([tmp_path / "x"])
     assert (error.reason, error.what) == ("DAMAGED", "the compressed image is not the one that the header names")
+
+
+@pytest.mark.parametrize("name", ["compressed_jpeg", "compressed"])
+def test_a_broken_start_of_a_compressed_image(test_data: Path, tmp_path: Path, name: str) -> None:
+    # A marker of the Huffman table, and the bits per pixel of JPEG 2000: GDCM ends the process on both.
+    dataset = pydicom.dcmread(files(test_data / "dicom" / "dicom2nifti" / "generic" / name / "001")[0])
+    frame = bytearray(next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)))
+    frame[42 if name == "compressed" else frame.index(b"\xff\xc4")] = 0x50
+    dataset.PixelData = encapsulate([bytes(frame)])
+    dataset.save_as(tmp_path / "x")
+    assert refusal([tmp_path / "x"]).reason == "DAMAGED"

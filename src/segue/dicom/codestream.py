@@ -11,13 +11,17 @@ _SCAN = 0xDA
 
 
 def sizes(frame: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, components and bits of a JPEG, JPEG-LS or JPEG 2000 image; None where it does not say."""
+    """Rows, columns, components and bits of a JPEG, JPEG-LS or JPEG 2000 image; None where it does not say.
+
+    The segments before the first scan must follow each other without a break, else None too.
+    """
     if frame[:4] == b"\xff\x4f\xff\x51":
         return _jpeg_2000(frame)
     return _jpeg(frame) if frame[:2] == b"\xff\xd8" else None
 
 
 def _jpeg(frame: bytes) -> tuple[int, int, int, int] | None:
+    found = None
     at = 2
     while at + 10 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
@@ -25,9 +29,9 @@ def _jpeg(frame: bytes) -> tuple[int, int, int, int] | None:
             at += 1
             continue
         if marker in _SIZE_MARKERS:
-            return _short(frame, at + 5), _short(frame, at + 7), frame[at + 9], frame[at + 4]
+            found = _short(frame, at + 5), _short(frame, at + 7), frame[at + 9], frame[at + 4]
         if marker == _SCAN:
-            return None
+            return found
         at += 2 + _short(frame, at + 2)
     return None
 

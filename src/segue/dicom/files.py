@@ -151,7 +151,7 @@ def _require_same_sizes(dataset: Any, path: Path) -> None:
     for frame in load_pydicom().encaps.generate_frames(dataset.PixelData, number_of_frames=count):
         found = sizes(frame)
         # More than eight bits take two bytes: a decoder's buffer follows the one, its output the other.
-        if found is None or found[:3] != wanted or allocated != (8 if found[3] <= 8 else 16):
+        if found is None or found[:3] != wanted or allocated != (8 if found[3] <= 8 else 16) or found[3] > 16:
             value = f"{found} in place of {wanted} and {allocated} bits"
             raise DicomError("the compressed image is not the one that the header names", where=path, value=value)
 
