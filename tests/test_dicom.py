@@ -574,3 +574,26 @@ def test_a_broken_start_of_a_compressed_image(test_data: Path, tmp_path: Path, n
     dataset.PixelData = encapsulate([bytes(frame)])
     dataset.save_as(tmp_path / "x")
     assert refusal([tmp_path / "x"]).reason == "DAMAGED"
+
+
+def test_changed_bytes_of_a_header_never_end_in_a_traceback(tmp_path: Path) -> None:
+    multi_frame([0, 1, 2]).save_as(tmp_path / "x", enforce_file_format=True)
+    content = (tmp_path / "x").read_bytes()
+    whole = read_series(tmp_path / "x").volume.array
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(st.lists(st.tuples(st.integers(128, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+    def change(changes: list[tuple[int, int]]) -> None:
+        changed = bytearray(content)
+        for at, value in changes:
+            changed[at] = value
+        (tmp_path / "x").write_bytes(changed)
+        scan(tmp_path)
+        try:
+            volume = read_series(tmp_path / "x").volume
+        except DicomError as error:
+            assert error.remedy
+        else:
+            assert volume.array.size <= whole.size
+
+    change()
