@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segue.core.errors import DataError
+from segue.dicom import read_series, scan
 from segue.images import itk, nifti, pictures
 from segue.images.header import ITK_SUFFIXES, NIFTI_SUFFIXES, SUFFIXES, ImageHeader, suffix_of
 from segue.images.labels import as_labels
@@ -30,7 +31,8 @@ def read_geometry(path: Path | str) -> Geometry:
 
 
 def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary") -> Volume:
-    """Read an image as ``(c, i, j, k)`` in its own orientation: NIfTI, MetaImage, NRRD, PNG, JPEG, BMP, TIFF.
+    """Read an image as ``(c, i, j, k)`` in its own orientation: NIfTI, MetaImage, NRRD, PNG, JPEG, BMP, TIFF, or the
+    folder of one DICOM series.
 
     Values keep their stored type unless the header scales them (then float32). ``kind="labels"`` gives
     unsigned integers with one channel.
@@ -39,6 +41,9 @@ def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary")
         DataError: missing, cut short, not of its format, complex, or (labels) in colour, with fractions or negatives.
         MachineError: the format needs an extra that is not installed.
     """
+    path = Path(path)
+    if path.is_dir() and kind == "intensity":
+        return _read_folder(path)
     path = _existing(path)
     suffix = suffix_of(path)
     if suffix in NIFTI_SUFFIXES:
@@ -55,6 +60,19 @@ def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary")
 def read_labels(path: Path | str) -> Volume:
     """Read a mask: unsigned integers, one channel."""
     return read(path, kind="labels")
+
+
+def _read_folder(folder: Path) -> Volume:
+    found = scan(folder)
+    if len(found) != 1:
+        names = ", ".join(f"{series.modality} {series.description}".strip() for series in found[:4])
+        raise DataError(
+            "a folder is read as an image if it holds one DICOM series",
+            where=folder,
+            value=f"{len(found)} series: {names}" if found else "no DICOM file",
+            remedy="give the folder of one of them" if found else "give an image file",
+        )
+    return read_series(found[0]).volume
 
 
 def _existing(path: Path | str) -> Path:

@@ -12,6 +12,7 @@ from segue.catalogue import Case, Dataset, Row, is_known, open_dataset
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
+from segue.dicom import Series, read_series, scan
 from segue.images import image_stem, is_image, read
 from segue.prepare import (
     Examination,
@@ -55,7 +56,11 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
         except DataError as error:
             images = sorted(image for image in path.rglob("*") if image.is_file() and is_image(image))
             if not images:
-                raise error
+                series = scan(path)
+                if not series:
+                    raise error
+                say(f"{reference}: {len(series)} DICOM series; looking at each of them")
+                return check_series(series)
             say(f"{reference}: not a dataset with a card; looking at each of its {len(images)} images by itself")
             return check_images(images)
     else:
@@ -98,6 +103,26 @@ def counted(dataset: Dataset) -> str:
             unlabelled = sum(not case.annotated for case in cases)
             parts.append(f"{len(cases)} {name} cases" + (f" ({unlabelled} without label)" if unlabelled else ""))
     return ", ".join(parts)
+
+
+def check_series(found: Sequence[Series]) -> CheckResult:
+    """Can each DICOM series be read as one volume, and if not, why?"""
+    findings = []
+    for series in found:
+        name = f"{series.modality} {series.description or series.uid} ({series.frames} images)"
+        if series.frames == 0:
+            findings.append(Finding(case=name, severity="note", what="no images: structures or a report"))
+            continue
+        try:
+            shape = read_series(series).volume.geometry.shape
+        except DataError as error:
+            findings.append(
+                Finding(case=name, severity="error", what=error.what, value=error.value, remedy=error.remedy)
+            )
+        else:
+            text = "x".join(map(str, shape))
+            findings.append(Finding(case=name, severity="note", what="readable as one volume", value=text))
+    return CheckResult(len(found), findings)
 
 
 def check_images(paths: Sequence[Path]) -> CheckResult:
