@@ -214,11 +214,11 @@ def test_room_for_what_comes_out_is_asked_for_too(
     archive = packed(blobs, served, "tar")
     size = archive.stat().st_size
     usage = shutil.disk_usage(tmp_path)._replace(free=int(1.5 * size))
-    monkeypatch.setattr("segue.acquire.fetch.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("segue.acquire.archives.shutil.disk_usage", lambda path: usage)
     with serving(served) as (url, habits):
         card = remote_card(blobs, f"{url}/{archive.name}", archive=archive)
         known = card.files[0].model_copy(update={"bytes": size})
-        with pytest.raises(MachineError, match="too small for this dataset"):
+        with pytest.raises(MachineError, match="too small for this"):
             get(card.model_copy(update={"files": [known]}), tmp_path / "data" / "x", GetOptions())
         assert habits.requests == []
     assert not (tmp_path / "data").exists()

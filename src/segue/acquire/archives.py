@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gzip
 import hashlib
+import itertools
+import lzma
+import os
+import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 
 from segue.core.console import byte_count
-from segue.core.errors import DataError
-from segue.core.files import atomic_path
+from segue.core.errors import DataError, MachineError
+from segue.core.files import atomic_path, file_digest
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 # Images compress to a half, masks to a hundredth; what promises more is made to fill the disk.
 _MOST_RATIO, _RATIO_FROM_BYTES = 200, 2_000_000_000
 _BLOCK = 1 << 20
+_LONGEST_NAME = 255  # bytes: what Linux, macOS and Windows allow for one name
+BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError, struct.error, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError, IndexError, KeyError),
+)
 
 
 @dataclass(frozen=True)
@@ -51,24 +62,25 @@ def is_junk(name: str) -> bool:
     return name.startswith("._") or name in (".DS_Store", "__MACOSX", "Thumbs.db", "segue.json", "segue-files.json")
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(archive: Path) -> Iterator[list[Member]]:
     """The files of an archive on disk, every one checked before the first is read.
 
     Raises:
         DataError: damaged, or something in it does not belong in a dataset.
     """
-    try:
-        if archive.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(archive) as content:
-                yield zip_members(content, archive.name, archive.stat().st_size)
-        else:
-            with tarfile.open(archive) as content:
-                members = list(tar_members(content, archive.name))
+    with contextlib.ExitStack() as stack:
+        try:
+            if archive.name.lower().endswith(".zip"):
+                content = stack.enter_context(zipfile.ZipFile(archive))
+                members = zip_members(content, archive.name, archive.stat().st_size)
+            else:
+                tar = stack.enter_context(tarfile.open(archive))
+                members = list(tar_members(tar, archive.name))
                 _refuse_bombs(sum(member.bytes for member in members), archive.stat().st_size, archive.name)
-                yield members
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise damaged(archive, error) from error
+        except BROKEN as error:
+            raise damaged(archive, error) from error
+        yield members
 
 
 def damaged(archive: Path | str, error: Exception) -> DataError:
@@ -76,15 +88,15 @@ def damaged(archive: Path | str, error: Exception) -> DataError:
         "the archive is damaged",
         where=archive,
         value=error,
-        remedy="download it again; complete files are kept",
+        remedy="download it again",
     )
 
 
 def tar_members(content: tarfile.TarFile, archive: str) -> Iterator[Member]:
     """The files of a tar, also of one that is still arriving (``mode="r|"``): each is to be read before the next."""
     for info in content:
-        name = _safe(info.name, archive, info.isfile() or info.isdir())
-        if info.isfile():
+        name = _safe(info.name, archive, (info.isfile() and not info.issparse()) or info.isdir())
+        if info.isfile() and name.parts:
             yield Member(name, info.size, functools.partial(_extracted, content, info))
 
 
@@ -100,7 +112,7 @@ def zip_members(content: zipfile.ZipFile, archive: str, archive_bytes: int) -> l
         name = _safe(info.filename, archive, kind in (0, stat.S_IFREG, stat.S_IFDIR))
         if info.flag_bits & 1:
             raise DataError("the archive is locked by a password", where=archive, remedy="unpack it by hand first")
-        if not info.is_dir():
+        if not info.is_dir() and name.parts:
             members.append(Member(name, info.file_size, functools.partial(_opened, content, info)))
     _refuse_bombs(sum(member.bytes for member in members), archive_bytes, archive)
     return members
@@ -121,12 +133,13 @@ def _opened(content: zipfile.ZipFile, info: zipfile.ZipInfo) -> BufferedIOBase:
 def _safe(name: str, archive: str, regular: bool) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     drive = len(path.parts) > 0 and path.parts[0].endswith(":")
-    if path.is_absolute() or ".." in path.parts or drive or not regular or "\0" in name:
+    long = any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts)
+    if path.is_absolute() or ".." in path.parts or drive or not regular or "\0" in name or long:
         raise DataError(
-            "the archive holds something that does not belong in a dataset (a link, a device or a path out of its "
-            "folder); nothing was unpacked",
+            "the archive holds something that does not belong in a dataset (a link, a device, a sparse file, a path "
+            "out of its folder or an endless name); nothing was unpacked",
             where=archive,
-            value=name,
+            value=name[:200],
             remedy="get the archive from its official source",
         )
     return path
@@ -158,16 +171,73 @@ def has_one_top(members: list[Member]) -> bool:
 
 
 def write_member(member: Member, folder: Path, on_bytes: Callable[[int], None]) -> Unpacked:
-    """One file, whole or not at all; its SHA-256 is taken on the way."""
+    """One file, whole or not at all; its SHA-256 is taken on the way. What is there already with this content stays.
+
+    Raises:
+        DataError: the archive is damaged here, or the name is a file's and a folder's at once.
+        MachineError: the disk is full or may not be written.
+    """
     digest = hashlib.sha256()
     target, name = folder.joinpath(*member.name.parts), member.name.as_posix()
-    if target.exists() and target.stat().st_size == member.bytes:
-        with target.open("rb") as handle:
-            on_bytes(member.bytes)
-            return Unpacked(name, member.bytes, hashlib.file_digest(handle, "sha256").hexdigest())
-    with atomic_path(target) as temporary, member.open() as source, temporary.open("wb") as out:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-            out.write(block)
-            on_bytes(len(block))
+    try:
+        with member.open() as source:
+            agreed, block = _agreed(source, target, member.bytes)
+            if agreed == member.bytes > 0 and not block:
+                on_bytes(agreed)
+                return Unpacked(name, agreed, file_digest(target))
+            with atomic_path(target) as temporary, temporary.open("wb") as out:
+                for piece in itertools.chain(
+                    _beginning(target, agreed), [block], iter(lambda: source.read(_BLOCK), b"")
+                ):
+                    digest.update(piece)
+                    out.write(piece)
+                    on_bytes(len(piece))
+    except BROKEN as error:
+        raise damaged(name, error) from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise DataError(
+            "a file and a folder of the archive have the same name",
+            where=name,
+            remedy="get the archive from its official source",
+        ) from error
     return Unpacked(name, member.bytes, digest.hexdigest())
+
+
+def _agreed(source: BufferedIOBase, target: Path, size: int) -> tuple[int, bytes]:
+    """How many bytes of ``target`` are those of ``source``, and the block of it that is not (a stream comes once)."""
+    if not target.is_file() or target.stat().st_size != size:
+        return 0, b""
+    agreed = 0
+    with target.open("rb") as old:
+        while block := source.read(_BLOCK):
+            if old.read(len(block)) != block:
+                return agreed, block
+            agreed += len(block)
+    return agreed, b""
+
+
+def _beginning(path: Path, size: int) -> Iterator[bytes]:
+    if size:
+        with path.open("rb") as handle:
+            while size and (block := handle.read(min(_BLOCK, size))):
+                size -= len(block)
+                yield block
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Look before the first byte is written whether ``size`` bytes have room, beside what ``folder`` holds already.
+
+    Raises:
+        MachineError: they have not.
+    """
+    # Blocks, not lengths: a part file has holes where nothing has come yet.
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    there = sum(path.stat().st_blocks * 512 for path in files)
+    free = shutil.disk_usage(next(each for each in [folder, *folder.absolute().parents] if each.is_dir())).free
+    if size - there > free:
+        raise MachineError(
+            "the disk is too small for this",
+            where=folder,
+            value=f"{byte_count(size - there)} to come, {byte_count(free)} free",
+            remedy="free some space, or choose another folder with -o; what has come is kept",
+        )

@@ -2,40 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segue.acquire.archives import has_one_top, is_archive, is_junk, opened, unpack
-from segue.acquire.receipt import Origin, Source
+from segue.acquire.archives import has_one_top, is_archive, is_junk, opened, require_space, unpack
+from segue.acquire.download import NotDownloadedError
+from segue.acquire.receipt import Origin, Source, write_receipt
 from segue.catalogue import Card, NpzLayout, all_cards, dataset_at, index
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
-from segue.core.files import atomic_path, file_digest, link
+from segue.core.files import atomic_path, content_key, file_digest, link, storage_fault
 from segue.images import array_headers
 
 _MOST_FOLDERS = 200
 
 
-def bring(card: Card, source: Path, root: Path, copy: bool = False) -> Origin:
+@dataclass(frozen=True)
+class Staging:
+    """Where a dataset gathers before it appears whole; kept when interrupted, so that the rest goes on.
+
+    Attributes:
+        files: what the dataset will be.
+        downloads: archives as they come, and what is known of those that are unpacked.
+    """
+
+    folder: Path
+
+    @property
+    def files(self) -> Path:
+        return self.folder / "files"
+
+    @property
+    def downloads(self) -> Path:
+        return self.folder / "downloads"
+
+    @contextlib.contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """What turns out to be wrong is not kept; what was only interrupted is."""
+        try:
+            yield
+        except NotDownloadedError:
+            raise
+        except DataError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+
+def staging_of(root: Path, *purpose: object) -> Staging:
+    """A place beside ``root``. What comes for another ``purpose`` (another source, another release) gathers apart."""
+    return Staging(_arriving(root) / content_key(*purpose)[:8])
+
+
+def _arriving(root: Path) -> Path:
+    return root.parent / f".{root.name}.arriving"
+
+
+def bring(card: Card, source: Path, root: Path, copy: bool = False, origin: Origin | None = None) -> Origin:
     """Import a folder, an archive, one ``.npz``, or a folder in which any of these lie about.
 
-    Files are linked (or copied with ``copy``), archives unpacked; ``root`` appears whole or not at all.
+    Files are linked (or copied with ``copy``), archives unpacked; ``root`` appears whole, with its receipt, or not at
+    all. ``origin`` is what the receipt says where it is not an import.
 
     Raises:
         UsageError: no such source. DataError: it does not hold this dataset; if it holds another one of its family,
             the error names it.
     """
-    if source.resolve() == root.resolve():
+    _refuse_itself(source, source, root)
+    status = source.stat()
+    staging = staging_of(root, source.resolve(), *((status.st_size, status.st_mtime_ns) if source.is_file() else ()))
+    with staging.or_nothing():
+        if source.is_file() and isinstance(card.layout, NpzLayout) and source.suffix == ".npz":
+            _bring_npz(card, card.layout, source, staging.files, copy)
+            came = Origin("imported", [Source(str(source.resolve()), status.st_size)])
+        else:
+            came = _gather(card, source, root, staging, copy)
+        return settle(card, staging, root, source, origin or came)
+
+
+def _refuse_itself(folder: Path, source: Path, root: Path) -> None:
+    if root.resolve() in [folder.resolve(), *folder.resolve().parents]:
         raise UsageError("source and destination are the same folder", where=source, remedy="leave --from out")
-    if source.is_file() and isinstance(card.layout, NpzLayout) and source.suffix == ".npz":
-        _bring_npz(card, card.layout, source, root, copy)
-        return Origin("imported", [Source(str(source.resolve()), source.stat().st_size)])
-    archives = [source] if source.is_file() else _archives_in(source)
+
+
+def _gather(card: Card, source: Path, root: Path, staging: Staging, copy: bool) -> Origin:
+    archives = [source] if source.is_file() else _archives_in(source, root)
     if source.is_dir():
         folder = _fitting(card, source, source)
-        if folder is not None and not (archives and _lacks_files(card, folder)):
-            return _bring_folder(card, folder, source, root, copy)
+        if folder is not None:
+            _refuse_itself(folder, source, root)
+            if not (archives and _lacks_files(card, folder)):
+                _bring_folder(card, folder, staging.files, copy)
+                return Origin("imported", [Source(str(source.resolve()))])
     if not archives:
         raise wrong_data(card, source)
     if not all(is_archive(path) for path in archives):
@@ -45,11 +106,10 @@ def bring(card: Card, source: Path, root: Path, copy: bool = False) -> Origin:
             value=source.suffix or "no suffix",
             remedy="unpack it first, then give the folder",
         )
-    staging = staging_of(root)
-    files = _unpack_all(archives, source if source.is_dir() else source.parent, staging)
+    hashes = _unpack_all(archives, source if source.is_dir() else source.parent, staging.files)
     if source.is_dir():
-        _link_loose(source, staging, copy)
-    return settle(card, staging, root, source, Origin("imported", [_as_source(card, path) for path in archives], files))
+        _link_loose(source, root, staging.files, copy)
+    return Origin("imported", [_as_source(card, path) for path in archives], hashes)
 
 
 def _lacks_files(card: Card, folder: Path) -> bool:
@@ -57,35 +117,41 @@ def _lacks_files(card: Card, folder: Path) -> bool:
     return not all(path.exists() for case in index(folder, card) for path in case.files)
 
 
-def staging_of(root: Path) -> Path:
-    """Where a dataset gathers before it appears at ``root``; kept when interrupted, so that the rest goes on."""
-    return root.parent / f".{root.name}.arriving"
+def settle(card: Card, staging: Staging, root: Path, source: Path | str, origin: Origin) -> Origin:
+    """Move what was gathered to ``root`` with its receipt, if it is the dataset; else say what it is.
 
-
-def settle(card: Card, staging: Path, root: Path, source: Path | str, origin: Origin) -> Origin:
-    """Move what was gathered to ``root``, if it is the dataset; else say what it is and leave nothing."""
-    try:
-        folder = _fitting(card, staging, source)
-        if folder is None:
-            raise wrong_data(card, staging, shown=source)
-        dataset_at(card, folder)
-    except DataError:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    prefix = folder.relative_to(staging).as_posix()
-    if not root.exists():
-        root.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(root)
-    else:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() or path.is_symlink():
-                target = root / path.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
-    shutil.rmtree(staging, ignore_errors=True)
+    Files that lie in ``root`` already and did not come now stay there.
+    """
+    folder = _fitting(card, staging.files, source)
+    if folder is None:
+        raise wrong_data(card, staging.files, shown=source)
+    dataset_at(card, folder)
+    prefix = folder.relative_to(staging.files).as_posix()
     start = "" if prefix == "." else f"{prefix}/"
     files = {name[len(start) :]: digest for name, digest in origin.files.items() if name.startswith(start)}
-    return Origin(origin.how, origin.sources, files, partial=origin.partial)
+    origin = replace(origin, files=files)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        if root.is_dir():
+            _keep_others(root, folder)
+        write_receipt(card, folder, origin)
+        if root.is_dir() and any(root.iterdir()):
+            root.rename(staging.folder / "before")  # a kill here leaves all of it to the next call
+        folder.rename(root)
+    except OSError as error:
+        raise storage_fault(error, root) from error
+    shutil.rmtree(staging.folder if origin.partial else _arriving(root), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _arriving(root).rmdir()
+    return origin
+
+
+def _keep_others(root: Path, folder: Path) -> None:
+    for path in sorted(root.rglob("*")):
+        target = folder / path.relative_to(root)
+        if not target.exists() and not (path.is_dir() and not path.is_symlink()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target, follow_symlinks=False)
 
 
 def _fitting(card: Card, folder: Path, shown: Path | str) -> Path | None:
@@ -161,16 +227,15 @@ def _other_dataset(card: Card, folder: Path, shown: Path | str) -> DataError | N
     return None
 
 
-def _bring_folder(card: Card, folder: Path, source: Path, root: Path, copy: bool) -> Origin:
+def _bring_folder(card: Card, folder: Path, target: Path, copy: bool) -> None:
     found = dataset_at(card, folder)  # what is wrong with it is told before anything is linked
     if isinstance(card.layout, NpzLayout):
-        _bring_npz(card, card.layout, found.cases[0].files[0], root, copy)
+        _bring_npz(card, card.layout, found.cases[0].files[0], target, copy)
     else:
-        _place_tree(folder, root, copy)
-    return Origin("imported", [Source(str(source.resolve()))])
+        _place_tree(folder, target, copy)
 
 
-def _bring_npz(card: Card, layout: NpzLayout, source: Path, root: Path, copy: bool) -> None:
+def _bring_npz(card: Card, layout: NpzLayout, source: Path, folder: Path, copy: bool) -> None:
     """One ``.npz``, whatever it is called: the size of its images says which one it is."""
     headers = array_headers(source)
     edge = next((header.shape[1] for key, header in headers.items() if key.endswith("_images")), None)
@@ -183,13 +248,30 @@ def _bring_npz(card: Card, layout: NpzLayout, source: Path, root: Path, copy: bo
             remedy=f"segue get {stem}_{edge} --from {source}" if edge in card.sizes else "give the official file",
         )
     name = next((file.name for file in card.files if file.size == card.size), layout.file)
-    _place(source, root / name, copy)
+    _place(source, folder / name, copy)
 
 
-def _archives_in(folder: Path) -> list[Path]:
-    return [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and is_archive(path) and not is_junk(path.name)
-    ]
+def _files_below(folder: Path, root: Path | None = None) -> list[Path]:
+    """The files below a folder, through links to folders too; not the litter, and nothing of ``root`` or on its way."""
+    found, seen = [], {root.resolve()} if root else set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        real = here.resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not is_junk(name) and not _is_on_its_way(name)]
+        found += [here / name for name in names if not is_junk(name) and (here / name).is_file()]
+    return sorted(found)
+
+
+def _is_on_its_way(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".arriving")
+
+
+def _archives_in(folder: Path, root: Path) -> list[Path]:
+    return [path for path in _files_below(folder, root) if is_archive(path)]
 
 
 def _unpack_all(archives: list[Path], top: Path, staging: Path) -> dict[str, str]:
@@ -197,6 +279,7 @@ def _unpack_all(archives: list[Path], top: Path, staging: Path) -> dict[str, str
     hashes: dict[str, str] = {}
     for archive in archives:
         with opened(archive) as members, stage("unpack", sum(member.bytes for member in members)) as shown:
+            require_space(staging, sum(member.bytes for member in members))
             # Of several archives each keeps its own top folder, or gets one: their files must not mix.
             apart = len(archives) > 1 and not has_one_top(members)
             shown.note(archive.name)
@@ -210,23 +293,18 @@ def _stem(archive: Path) -> str:
     return archive.name.split(".tar")[0].removesuffix(".zip").removesuffix(".tgz")
 
 
-def _link_loose(source: Path, staging: Path, copy: bool) -> None:
-    for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source)
-        if path.is_file() and not is_archive(path) and not any(is_junk(part) for part in relative.parts):
-            _place(path, staging / relative, copy)
+def _link_loose(source: Path, root: Path, target: Path, copy: bool) -> None:
+    for path in _files_below(source, root):
+        if not is_archive(path):
+            _place(path, target / path.relative_to(source), copy)
 
 
-def _place_tree(source: Path, root: Path, copy: bool) -> None:
-    files = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.is_file() and not any(is_junk(part) for part in path.relative_to(source).parts)
-    ]
+def _place_tree(source: Path, target: Path, copy: bool) -> None:
+    files = _files_below(source)
     symbolic = 0
     with stage("import", len(files)) as progress:
         for path in files:
-            symbolic += _place(path, root / path.relative_to(source), copy)
+            symbolic += _place(path, target / path.relative_to(source), copy)
             progress.advance()
     if symbolic:
         say(f"{symbolic} files are links to {source.resolve()}: keep that folder")
@@ -234,13 +312,17 @@ def _place_tree(source: Path, root: Path, copy: bool) -> None:
 
 def _place(path: Path, target: Path, copy: bool) -> bool:
     """Bring one file to its place; True where it is a symbolic link now."""
-    if target.exists() and target.stat().st_size == path.stat().st_size:
-        return False
     if not copy:
         return link(path, target)
-    with atomic_path(target) as temporary:
-        shutil.copyfile(path, temporary)
+    if not (target.exists() and _like(path) == _like(target)):  # it may be there from an interrupted call
+        with atomic_path(target) as temporary:
+            shutil.copyfile(path, temporary)
+            os.utime(temporary, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     return False
+
+
+def _like(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def _as_source(card: Card, archive: Path) -> Source:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from segue.acquire.transport import CHUNK, Answer, RefusedError, Transport, TryAgainError, backoff_s
-from segue.core.console import byte_count, say
+from segue.core.console import byte_count, duration, say
 from segue.core.errors import DataError, MachineError
 from segue.core.files import storage_fault
 
@@ -27,6 +27,10 @@ _PIECE = 32 << 20
 # An address that has given something is worth waiting for; one that never answered has mirrors.
 _ATTEMPTS, _FIRST_ATTEMPTS = 6, 3
 _LOOK_EVERY_S = 0.2
+
+# Who asks to come back later than this is passed over for a mirror.
+_LONGEST_WAIT_S = 600.0
+_WORTH_TELLING_S = 10.0
 
 Follower = Callable[[BufferedIOBase], None]
 
@@ -87,12 +91,16 @@ def download(
                 say(f"{url}: {error}; trying the next address")
         except OSError as error:
             raise storage_fault(error, target) from error
-    raise DataError(
+    raise NotDownloadedError(
         "this file could not be downloaded; what came is kept and goes on next time",
         where=target.name,
         value="; ".join(reasons),
         remedy="run the same command again later, or download it by hand and give it with --from",
     )
+
+
+class NotDownloadedError(DataError):
+    """No address gives the file now; what has come of it waits for the next time."""
 
 
 class _WrongContentError(Exception):
@@ -150,7 +158,18 @@ class _Arrival:
                 for each in hashes.values():
                     each.update(block)
 
-        followers = [hashed, *([follow] if follow else [])]
+        faults: list[DataError] = []
+
+        def followed(stream: BufferedIOBase) -> None:
+            assert follow is not None, "only submitted where there is one"
+            try:
+                follow(stream)
+            except DataError as error:
+                if not self._wanted.checked:
+                    raise
+                faults.append(error)  # the checksum says whether the file is bad or only this copy of it
+
+        followers = [hashed, *([followed] if follow else [])]
         missing = _gaps(self._have, 0, self._total) if self._total is not None else [(0, _PIECE)]
         if missing:
             start, stop = missing[0]
@@ -167,7 +186,10 @@ class _Arrival:
                 self._stop()
         if errors:
             raise next((error for error in errors if not isinstance(error, StoppedError)), errors[0])
-        return self._finished({name: each.hexdigest() for name, each in hashes.items()})
+        received = self._finished({name: each.hexdigest() for name, each in hashes.items()})
+        if faults:
+            raise faults[0]
+        return received
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -182,9 +204,7 @@ class _Arrival:
                 aside = self._target.with_name(f"{self._target.name}.wrong-{found[name][:8]}")
                 self._part.replace(aside)
                 self._journal_path.unlink(missing_ok=True)
-                raise _WrongContentError(
-                    f"{name} is {found[name]} instead of {value} ({size} bytes, kept as {aside.name})"
-                )
+                raise _WrongContentError(f"{name} is {found[name]} instead of {value} ({size} bytes, kept as {aside})")
         os.fsync(self._file)
         self._part.replace(self._target)
         self._journal_path.unlink(missing_ok=True)
@@ -193,22 +213,26 @@ class _Arrival:
     # What is here already
 
     def _read_journal(self) -> None:
-        """Trust a journal only together with its part file, and another address's only where a checksum decides."""
+        """Trust a journal only together with its part file, and another address's only where a checksum decides.
+
+        What is not trusted is thrown away when another file begins to come, not before.
+        """
         try:
             lines = self._journal_path.read_text(encoding="utf-8").splitlines()
             head = json.loads(lines[0])
-            if not self._part.exists() or (head["url"] != self._url and not self._wanted.checked):
-                raise ValueError("it belongs to another file")
+            size = self._part.stat().st_size
+            if head["url"] != self._url and not self._wanted.checked:
+                return
+            have: list[tuple[int, int]] = []
             for line in lines[1:]:
-                with contextlib.suppress(ValueError):  # the last line may be torn
+                with contextlib.suppress(ValueError, TypeError):  # the last line may be torn
                     start, stop = json.loads(line)
-                    self._have = _merged(self._have, start, min(stop, self._part.stat().st_size))
-            self._total = head["total"]
-            self._validator = head["validator"] if head["url"] == self._url else None
+                    have = _merged(have, start, min(stop, size))
+            total, validator = head["total"], head["validator"]
         except (OSError, ValueError, KeyError, TypeError, IndexError):
-            self._have, self._total, self._validator = [], None, None
-            self._journal_path.unlink(missing_ok=True)
-            self._part.unlink(missing_ok=True)
+            return
+        self._have, self._total = have, total
+        self._validator = validator if head["url"] == self._url else None
 
     def _prefix(self) -> int:
         return self._have[0][1] if self._have and self._have[0][0] == 0 else 0
@@ -240,13 +264,19 @@ class _Arrival:
                     chunks,
                 ):
                     start, stop = self._accepted(answer, start, stop)
+                    position = answer.start
                     for chunk in chunks:
                         if self._stopped.is_set():
                             return
-                        os.pwrite(self._file, chunk, start)
-                        self._arrived(start, start + len(chunk))
-                        start += len(chunk)
-                        failures = 0
+                        # A server may send what is here already, or more than it was asked for.
+                        fresh = chunk[max(0, start - position) : None if stop is None else max(0, stop - position)]
+                        position += len(chunk)
+                        if fresh:
+                            self._write(fresh, start)
+                            start += len(fresh)
+                            failures = 0
+                        if stop is not None and position > stop:
+                            break
                 if stop is None:
                     with self._changed:
                         self._ended = True
@@ -259,13 +289,22 @@ class _Arrival:
                 failures += 1
                 if failures > (_ATTEMPTS if self._known else _FIRST_ATTEMPTS):
                     raise
-                self._stopped.wait(error.wait_s if error.wait_s is not None else backoff_s(failures - 1))
+                if isinstance(error, _AnotherFileError):
+                    start, stop = 0, _PIECE
+                wait = error.wait_s if error.wait_s is not None else backoff_s(failures - 1)
+                if wait > _LONGEST_WAIT_S:
+                    raise RefusedError(f"{error}; it may be asked again in {duration(wait)}") from error
+                if wait > _WORTH_TELLING_S:
+                    say(f"{self._url}: {error}; again in {duration(wait)}")
+                self._stopped.wait(wait)
 
     def _accepted(self, answer: Answer, start: int, stop: int | None) -> tuple[int, int | None]:
         """Where the answer's bytes belong. The first one says how long the file is and whether parts can be had."""
         with self._changed:
             if self._known:
-                if answer.start != start or answer.total != self._total:
+                # A part need not repeat the validator that it was asked with.
+                same_file = answer.total == self._total and answer.validator in (None, self._validator)
+                if not same_file or answer.start not in (0, start):
                     raise RefusedError("the file changed while it was being downloaded")
                 return start, stop
             same = answer.start == start and answer.total is not None and answer.total == self._total
@@ -273,10 +312,10 @@ class _Arrival:
                 if answer.start != 0:
                     # Another file than the one begun: its beginning is missing.
                     self._begin(answer)
-                    raise TryAgainError("another file lies there now", 0.0)
+                    raise _AnotherFileError("another file lies there now", 0.0)
                 self._begin(answer)
             self._require_space()
-            self._known = True
+            self._known, self._validator = True, answer.validator or self._validator
             total = self._total
             if total is not None:
                 self._on_total(total)
@@ -310,6 +349,12 @@ class _Arrival:
                 remedy="free some space, or choose another folder with -o; what has come is kept",
             )
 
+    def _write(self, content: bytes, start: int) -> None:
+        left = memoryview(content)
+        while left:  # a disk that is almost full takes a part
+            left = left[os.pwrite(self._file, left, start + len(content) - len(left)) :]
+        self._arrived(start, start + len(content))
+
     def _arrived(self, start: int, stop: int) -> None:
         with self._changed:
             self._have = _merged(self._have, start, stop)
@@ -331,6 +376,10 @@ class _Arrival:
                 self._changed.wait()
             size = min(size, self._prefix() - position)
         return os.pread(self._file, size, position) if size > 0 else b""
+
+
+class _AnotherFileError(TryAgainError):
+    """What is here is the beginning of a file that lies there no more."""
 
 
 class StoppedError(Exception):

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from io import BufferedIOBase
 from pathlib import Path
 
-from segue.acquire.archives import damaged, has_one_top, is_archive, is_junk, opened, tar_members, unpack, write_member
-from segue.acquire.arrive import settle, staging_of
+from segue.acquire.archives import (
+    BROKEN,
+    damaged,
+    has_one_top,
+    is_archive,
+    is_junk,
+    opened,
+    require_space,
+    tar_members,
+    unpack,
+    write_member,
+)
+from segue.acquire.arrive import Staging, settle, staging_of
 from segue.acquire.download import Received, Wanted, download
 from segue.acquire.picking import pick
 from segue.acquire.receipt import Origin, Source
@@ -18,8 +30,8 @@ from segue.acquire.remote import remote_members
 from segue.acquire.transport import RefusedError, Transport, TryAgainError
 from segue.catalogue import Card, RemoteFile
 from segue.core.console import Stage, byte_count, stage
-from segue.core.errors import DataError, MachineError
-from segue.core.files import file_digest
+from segue.core.errors import DataError
+from segue.core.files import file_digest, write_json
 
 
 def fetch(card: Card, root: Path, cases: int | None = None) -> Origin:
@@ -29,49 +41,60 @@ def fetch(card: Card, root: Path, cases: int | None = None) -> Origin:
         DataError: no address gives a file, a checksum is wrong, or an archive is damaged or unsafe.
         MachineError: the disk is full, too small or may not be written.
     """
-    staging = staging_of(root)
-    if cases is None:
-        _require_space(card, staging)
     with Transport() as transport:
         if cases is not None:
-            return _fetch_cases(card, root, staging, transport, cases)
+            return _fetch_cases(card, root, transport, cases)
+        files = card.own_files
+        staging = staging_of(root, "download", card.release, [file.name for file in files])
+        require_space(staging.folder, sum(_bytes_of(file) for file in files))
         hashes: dict[str, str] = {}
         sources = []
-        for file in card.own_files:
-            source, files = _one_file(transport, file, staging, several=len(card.own_files) > 1)
-            sources.append(source)
-            hashes.update(files)
-        return settle(card, staging, root, card.name, Origin("downloaded", sources, hashes))
+        with staging.or_nothing():
+            for file in files:
+                came = _one_file(transport, file, staging, several=len(files) > 1)
+                sources.append(came.source)
+                hashes.update(came.hashes)
+            _drop_strangers(staging.files, hashes)
+            return settle(card, staging, root, card.name, Origin("downloaded", sources, hashes))
 
 
-def _require_space(card: Card, staging: Path) -> None:
-    """Say before the first byte that the disk is too small for the download and what comes out of it."""
-    if card.disk_size is None:
-        return
-    here = sum(path.stat().st_blocks * 512 for path in staging.rglob("*") if path.is_file())
-    place = next(folder for folder in staging.resolve().parents if folder.is_dir())
-    free = shutil.disk_usage(place).free
-    if card.disk_size - here > free:
-        raise MachineError(
-            "the disk is too small for this dataset; nothing was begun",
-            where=staging.parent,
-            value=f"{byte_count(card.disk_size - here)} needed while it is unpacked, {byte_count(free)} free",
-            remedy="free some space, choose another folder with -o, or bring some cases only with --cases",
-        )
+def _bytes_of(file: RemoteFile) -> int:
+    """What a file needs on the disk while it comes: itself and, of an archive, what is in it."""
+    size = file.bytes or 0
+    return size + (file.unpacked_bytes or size) if is_archive(file.name) else size
 
 
-def _one_file(transport: Transport, file: RemoteFile, staging: Path, several: bool) -> tuple[Source, dict[str, str]]:
-    target = staging / file.name
+def _drop_strangers(folder: Path, names: dict[str, str]) -> None:
+    """An earlier try may have left files that the archive, as it is now, does not have."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class _Came:
+    """One file of a card: where it came from, and the SHA-256 of what it gave."""
+
+    source: Source
+    hashes: dict[str, str]
+
+
+def _one_file(transport: Transport, file: RemoteFile, staging: Staging, several: bool) -> _Came:
+    target = staging.downloads / file.name
+    done = staging.downloads / f"{file.name}.done.json"
+    if (earlier := _read_done(done)) is not None:
+        return earlier
     hashes: dict[str, str] = {}
 
     def unpacked_on_the_way(stream: BufferedIOBase) -> None:
+        hashes.clear()
         try:
             with tarfile.open(fileobj=stream, mode="r|") as content:
                 for member in tar_members(content, file.name):
                     if not any(is_junk(part) for part in member.name.parts):
-                        each = write_member(member, staging, lambda number: None)
+                        each = write_member(member, staging.files, lambda number: None)
                         hashes[each.name] = each.sha256
-        except tarfile.TarError as error:
+        except BROKEN as error:
             raise damaged(file.name, error) from error
 
     streams = file.name.lower().endswith(".tar")
@@ -85,17 +108,30 @@ def _one_file(transport: Transport, file: RemoteFile, staging: Path, several: bo
             follow = unpacked_on_the_way if streams else None
             received = download(transport, wanted, target, on_bytes, follow, shown.expect)
             shown.note(f"{file.name}, {byte_count(received.bytes)}")
-    source = Source(received.url, received.bytes, received.sha256)
     if not is_archive(file.name):
-        return source, {file.name: received.sha256}
-    if not streams:
+        hashes = {file.name: received.sha256}
+        staging.files.mkdir(parents=True, exist_ok=True)
+        (staging.files / file.name).unlink(missing_ok=True)
+        (staging.files / file.name).hardlink_to(target)
+    elif not streams:
         with opened(target) as members, stage("unpack", sum(member.bytes for member in members)) as shown:
+            require_space(staging.files, sum(member.bytes for member in members))
             apart = several and not has_one_top(members)
             stem = file.name.split(".")[0]
-            for each in unpack(members, staging / stem if apart else staging, shown.advance):
+            for each in unpack(members, staging.files / stem if apart else staging.files, shown.advance):
                 hashes[f"{stem}/{each.name}" if apart else each.name] = each.sha256
+    came = _Came(Source(received.url, received.bytes, received.sha256), hashes)
+    write_json(done, asdict(came))  # from here on the archive is not needed any more
     target.unlink()
-    return source, hashes
+    return came
+
+
+def _read_done(path: Path) -> _Came | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _Came(Source(**content["source"]), content["hashes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
@@ -115,7 +151,7 @@ def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
     return on_bytes
 
 
-def _fetch_cases(card: Card, root: Path, staging: Path, transport: Transport, cases: int) -> Origin:
+def _fetch_cases(card: Card, root: Path, transport: Transport, cases: int) -> Origin:
     files = [file for file in card.own_files if is_archive(file.name)]
     if len(files) != 1 or len(card.own_files) != 1:
         raise DataError(
@@ -125,11 +161,12 @@ def _fetch_cases(card: Card, root: Path, staging: Path, transport: Transport, ca
             remedy="leave --cases out",
         )
     file = files[0]
+    staging = staging_of(root, "cases", card.release, file.name)
     reasons = []
     for url in [file.url, *file.mirrors]:
         try:
             with remote_members(transport, url, file.name) as (members, raw), stage("download", None) as shown:
-                hashes = pick(card, members, staging, cases, on_case=lambda name: shown.advance(note=name))
+                hashes = pick(card, members, staging.files, cases, on_case=lambda name: shown.advance(note=name))
                 shown.note(f"{cases} cases, {byte_count(raw.fetched)} of {byte_count(raw.size)}")
                 came = Source(url, raw.fetched)
             return settle(card, staging, root, url, Origin("downloaded", [came], hashes, partial=True))

@@ -14,10 +14,10 @@ from pathlib import Path
 from segue.acquire import collection
 from segue.acquire.arrive import bring
 from segue.acquire.fetch import fetch
-from segue.acquire.receipt import Origin, read_receipt, write_receipt
+from segue.acquire.receipt import FILES, Origin, read_receipt, write_receipt
 from segue.catalogue import Card, Dataset, dataset_at, is_look_alike, not_there
 from segue.core.console import say, stage
-from segue.core.errors import UsageError
+from segue.core.errors import MachineError, UsageError
 from segue.core.files import storage_fault
 from segue.synth import PetCtSettings, generate, look_alike
 
@@ -55,8 +55,10 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
     if options.source is not None and not options.source.exists():
         raise UsageError("no such file or folder", where=options.source, remedy="check what --from says")
     made_here = options.look_alike is not None or card.access.kind == "generated"
-    if not (made_here or options.source is not None or root.is_dir() or card.downloadable):
+    if not (made_here or options.source is not None or _is_there(root) or card.downloadable):
         raise not_there(card, root)
+    if root.is_symlink():
+        root = root.resolve()  # a folder on a larger disk: it is filled, not replaced
     with _alone(root):
         return _got(card, root, options)
 
@@ -104,22 +106,33 @@ def _is_still(lock: Path, descriptor: int) -> bool:
 def _got(card: Card, root: Path, options: GetOptions) -> Dataset:
     _refuse_a_mixture(root, options)
     if options.look_alike is not None:
-        origin = _make_look_alike(card, root, options.look_alike)
+        _make_look_alike(card, root, options.look_alike)
     elif options.source is not None:
-        origin = bring(card, options.source, root, options.copy)
+        bring(card, options.source, root, options.copy)
     elif card.access.kind == "generated":
-        origin = _generate(root, options)
-    elif root.is_dir() and not _has_more_to_do(card, root, options.cases):
-        return dataset_at(card, root)
+        _remember(card, root, _generate(root, options))
+    elif _is_there(root) and not _has_more_to_do(card, root, options.cases):
+        dataset = dataset_at(card, root)
+        if not (root / FILES).exists():
+            with contextlib.suppress(MachineError):  # a read-only disk
+                write_receipt(card, root, Origin("found here"))
+        return dataset
     elif card.collection is not None and not card.files:
-        origin = collection.fetch(card, root, options.cases)
+        _remember(card, root, collection.fetch(card, root, options.cases))
     elif card.downloadable:
-        origin = fetch(card, root, options.cases)
+        fetch(card, root, options.cases)
     else:
         raise not_there(card, root)
+    return dataset_at(card, root)
+
+
+def _remember(card: Card, root: Path, origin: Origin) -> None:
     dataset_at(card, root)  # what does not open gets no receipt
     write_receipt(card, root, origin)
-    return dataset_at(card, root)
+
+
+def _is_there(root: Path) -> bool:
+    return root.is_dir() and any(root.iterdir())
 
 
 def _has_more_to_do(card: Card, root: Path, cases: int | None) -> bool:
@@ -129,7 +142,10 @@ def _has_more_to_do(card: Card, root: Path, cases: int | None) -> bool:
         return False
     if not receipt and card.collection is not None and not card.files:
         return collection.has_begun(root)
-    return receipt.get("unconverted") is True or (receipt.get("partial") is True and cases is None)
+    if receipt.get("unconverted") is True:
+        return True
+    partial = receipt.get("partial") is True
+    return partial and (cases is None or cases > len(dataset_at(card, root).labelled))
 
 
 def _generate(root: Path, options: GetOptions) -> Origin:
@@ -162,12 +178,11 @@ def _refuse_a_mixture(root: Path, options: GetOptions) -> None:
         )
 
 
-def _make_look_alike(card: Card, root: Path, number: int) -> Origin:
+def _make_look_alike(card: Card, root: Path, number: int) -> None:
     """Make the dataset's download in small beside ``root``, and import it as a person's download is imported."""
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".look-alike-") as folder:
         made = look_alike(card, Path(folder), number)
         if root.is_dir():
             shutil.rmtree(root)  # the look-alikes of an earlier call
-        bring(card, made, root, copy=True)
-    return Origin(f"{number} synthetic look-alikes", look_alike=True)
+        bring(card, made, root, copy=True, origin=Origin(f"{number} synthetic look-alikes", look_alike=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import itertools
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 import segue
+from segue.core.errors import MachineError
 
 # Requests per minute that a host allows to a guest, where it says so; others are asked at most twenty times a second.
 # Amazon S3 gives 5,500 a second and prefix (its user guide, "Optimizing performance"): a fiftieth of that is asked for.
@@ -28,6 +30,7 @@ _TIMEOUT = httpx.Timeout(60.0, connect=20.0, pool=None)
 _AGENT = f"segue/{segue.__version__} (medical image segmentation; dataset download)"
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"{", b"[")
 CHUNK = 1 << 20
+_ENOUGH_TO_SEE = 512
 
 
 class RefusedError(Exception):
@@ -63,11 +66,19 @@ class Transport:
     """An HTTP client that keeps to each host's budget. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._client = httpx.Client(
-            timeout=_TIMEOUT,
-            follow_redirects=True,
-            headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
-        )
+        try:
+            self._client = httpx.Client(
+                timeout=_TIMEOUT,
+                follow_redirects=True,
+                headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
+            )
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            raise MachineError(
+                "the proxy in the environment cannot be used",
+                where="HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
+                value=error,
+                remedy="write it as http://HOST:PORT, or unset it",
+            ) from error
         self._next_s: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -106,9 +117,15 @@ class Transport:
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 answer = _understood(response, start)
-                yield answer, _looked_at(response, answer)
-        except httpx.UnsupportedProtocol as error:
-            raise RefusedError(str(error)) from error
+                chunks = response.iter_raw()
+                beginning = _beginning_of(chunks)
+                if answer.start == 0:
+                    _refuse_pages(response, beginning)
+                yield answer, itertools.chain([beginning] if beginning else [], chunks)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+            raise RefusedError(f"{type(error).__name__}: {error}") from error
+        except httpx.ConnectError as error:
+            raise TryAgainError(f"the host cannot be reached ({error})") from error
         except httpx.HTTPError as error:
             raise TryAgainError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
@@ -157,16 +174,18 @@ class Transport:
 def _understood(response: httpx.Response, start: int) -> Answer:
     _refuse_errors(response)
     length = response.headers.get("Content-Length")
-    total = int(length) if length and length.isdigit() else None
+    total = int(length) if length and length.isdecimal() else None
     tag = response.headers.get("ETag")
     # A weak tag promises the same meaning, not the same bytes.
     validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
         span, _, whole = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         first = span.partition("-")[0]
-        if not first.isdigit() or int(first) != start:
+        if not first.isdecimal() or int(first) != start:
             raise RefusedError(f"the server answers with another part than asked for ({span or 'unstated'})")
-        return Answer(start, int(whole) if whole.isdigit() else None, validator, True)
+        if not whole.isdecimal():
+            raise RefusedError("the server gives parts of the file, but not its length")
+        return Answer(start, int(whole), validator, True)
     partial = response.headers.get("Accept-Ranges", "").lower() == "bytes"
     return Answer(0, total, validator, partial)
 
@@ -191,7 +210,7 @@ def _refuse_errors(response: httpx.Response, said: str = "") -> None:
 def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
@@ -200,18 +219,20 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, moment.timestamp() - time.time())
 
 
-def _looked_at(response: httpx.Response, answer: Answer) -> Iterator[bytes]:
-    """The chunks; a page or a message at the beginning, where a file should be, is refused."""
-    first = answer.start == 0
-    for chunk in response.iter_raw():
-        if first:
-            first = False
-            kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            start = chunk[:512].lstrip().lower()
-            if kind in ("text/html", "application/xhtml+xml") or start.startswith(_TEXT_STARTS):
-                what = "a web page (often a login or a consent page)" if b"<" in start[:1] else "a message"
-                raise RefusedError(f"{what} came instead of the file: {_excerpt(chunk)}")
-        yield chunk
+def _beginning_of(chunks: Iterator[bytes]) -> bytes:
+    beginning = b""
+    while len(beginning) < _ENOUGH_TO_SEE and (chunk := next(chunks, b"")):
+        beginning += chunk
+    return beginning
+
+
+def _refuse_pages(response: httpx.Response, beginning: bytes) -> None:
+    """A page or a message at the beginning, where a file should be, before anything of an earlier try is given up."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    start = beginning[:_ENOUGH_TO_SEE].lstrip().lower()
+    if kind in ("text/html", "application/xhtml+xml") or start.startswith(_TEXT_STARTS):
+        what = "a web page (often a login or a consent page)" if b"<" in start[:1] else "a message"
+        raise RefusedError(f"{what} came instead of the file: {_excerpt(beginning)}")
 
 
 def _excerpt(content: bytes) -> str:

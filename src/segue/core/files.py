@@ -29,7 +29,8 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         MachineError: the disk is full, or the folder may not be written.
     """
     target = Path(target)
-    temporary = target.with_name(f".{secrets.token_hex(4)}.part.{target.name}")
+    # A name may already be as long as the file system allows.
+    temporary = target.with_name(f".{secrets.token_hex(4)}.part.{target.name[-50:]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
