@@ -119,8 +119,9 @@ def get(
     if size not in ("full", "small"):
         raise UsageError("there are two sizes, full and small", where=f"--size {size}")
     card, root = resolve(name, output, release=release)
-    if name.endswith((".yaml", ".yml")) and (source is not None or card.downloadable):
-        root = output / card.name
+    own_place = output / card.name
+    if name.endswith((".yaml", ".yml")) and (source is not None or card.downloadable or own_place.is_dir()):
+        root = own_place
     if dry:
         result("\n".join(getting.forecast(card, root)))
     elif check_again:
