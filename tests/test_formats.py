@@ -46,6 +46,60 @@ def test_itk_formats_on_an_oblique_grid(tmp_path: Path, suffix: str, components:
     assert (header.channels, header.dtype, header.geometry.shape) == (components, np.int16, (6, 5, 4))
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(("axes", "components"), [(2, 1), (2, 3), (3, 1), (4, 1)])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "f4", "f8"])
+def test_metaimage_as_itk_writes_it(
+    tmp_path: Path, suffix: str, axes: int, components: int, dtype: str, packed: bool
+) -> None:
+    shape = (3, 4, 5, 6)[-axes:] + ((components,) if components > 1 else ())
+    array = (np.random.default_rng(0).random(shape) * 250).astype(dtype)
+    image = sitk.GetImageFromArray(array, isVector=components > 1)
+    image.SetSpacing([0.5, 0.75, 3.0, 1.0][:axes])
+    image.SetOrigin([10, -20, 30, 1][:axes])
+    if axes == 3:
+        image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.5).GetMatrix())
+    sitk.WriteImage(image, str(tmp_path / f"x{suffix}"), useCompression=packed)
+    ours = read(tmp_path / f"x{suffix}")
+    assert ours.array.dtype == array.dtype
+    theirs = array.reshape(*(1,) * (4 - axes), *shape[:axes], components).transpose(0, 4, 3, 2, 1)
+    assert np.array_equal(ours.array, theirs.reshape(ours.array.shape))
+    point = np.array(image.TransformIndexToPhysicalPoint([2, 3, 4, 0][:axes]))[:3]
+    here = ours.geometry.affine @ [2, 3, 4 if axes > 2 else 0, 1]
+    assert here[: min(axes, 3)] == pytest.approx((point * [-1, -1, 1][: len(point)])[: min(axes, 3)], abs=1e-5)
+
+
+def test_metaimage_by_hand(tmp_path: Path) -> None:
+    """Big endian, a header before the voxels, names of old writers; as ITK reads it."""
+    array = np.arange(24, dtype=">i2")
+    (tmp_path / "x.raw").write_bytes(b"something else" + array.tobytes())
+    (tmp_path / "x.mhd").write_text(
+        "NDims = 3\nDimSize = 2 3 4\nElementType = MET_SHORT\nElementByteOrderMSB = True\nHeaderSize = -1\n"
+        "Position = 1 2 3\nElementSpacing = 1 2 3\nElementDataFile = x.raw\n"
+    )
+    points_agree(tmp_path / "x.mhd")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("ElementDataFile = ../x.raw", "outside the folder"),
+        ("ElementDataFile = /etc/passwd", "outside the folder"),
+        ("ElementDataFile = LIST", "several files"),
+        ("ElementDataFile = x%03d.raw 1 3 1", "several files"),
+        ("ElementDataFile = none.raw", "No such file"),
+        ("ElementDataFile = x.raw", "10 of 48 bytes"),
+    ],
+)
+def test_metaimage_that_is_not_read(tmp_path: Path, line: str, why: str) -> None:
+    (tmp_path / "x.raw").write_bytes(bytes(10))
+    (tmp_path / "x.mhd").write_text(f"NDims = 3\nDimSize = 2 3 4\nElementType = MET_SHORT\n{line}\n")
+    with pytest.raises(DataError, match=why) as caught:
+        read(tmp_path / "x.mhd")
+    assert caught.value.remedy
+
+
 @pytest.mark.parametrize("name", ["brain1_image.nrrd", "breast1_image.nrrd", "mha.mha"])
 def test_real_itk_files(test_data: Path, name: str) -> None:
     points_agree(test_data / "volumes" / name)
@@ -79,10 +133,10 @@ def test_complex_and_cut_itk_files_are_told(tmp_path: Path) -> None:
 
 
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.mha").touch()
+    (tmp_path / "x.nrrd").touch()
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(MachineError, match=r"segue\[itk\]"):
-        read(tmp_path / "x.mha")
+        read(tmp_path / "x.nrrd")
 
 
 PICTURE = np.random.default_rng(3).integers(0, 255, (5, 7, 4), dtype=np.uint8)
@@ -171,6 +225,25 @@ def test_tiff_pictures_and_stacks(tmp_path: Path, shape: tuple[int, ...]) -> Non
     assert np.array_equal(ours.array, whole.transpose(3, 2, 1, 0))
     header = read_header(tmp_path / "x.tif")
     assert (header.channels, header.geometry.shape, header.dtype) == (len(ours.array), ours.geometry.shape, np.uint16)
+
+
+@pytest.mark.parametrize("packing", ["lzw", "zlib", "packbits", "lzma", "zstd"])
+def test_tiff_however_it_is_packed(tmp_path: Path, packing: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 999, (6, 5, 7)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, compression=packing, photometric="minisblack")
+    assert np.array_equal(read(tmp_path / "x.tif").array[0].T, pixels)
+
+
+def test_the_extra_of_tiff_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.zeros((5, 7), np.uint8), compression="lzw")
+
+    def missing(*_: object, **__: object) -> None:
+        raise KeyError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", missing)
+    with pytest.raises(MachineError, match=r"segue\[tiff\]"):
+        read(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".mha", ".nrrd"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -56,7 +57,7 @@ def map_cases(
     else:
         # "spawn", not "fork": torch and BLAS threads of the parent do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
             yield from _stream(pool, function, todo, 4 * count)
 
 
@@ -109,7 +110,16 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result | DataErr
         )
 
 
-def _one_thread() -> None:
-    """Each worker uses one core: cases are parallel already."""
+def _begin_worker() -> None:
+    """Each worker uses one core (cases are parallel already), and ends when the process that started it is killed."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Workers hold both ends of their queue: without this they would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from segue.core.errors import MachineError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.part\.")
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -41,6 +43,16 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         raise storage_fault(error, target) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what :func:`atomic_path` had not renamed when a process was killed.
+
+    Only where no other process writes below ``folder``.
+    """
+    for path in folder.rglob(".*.part.*"):
+        if _TEMPORARY.match(path.name):
+            path.unlink(missing_ok=True)
 
 
 def link(path: Path, target: Path) -> bool:

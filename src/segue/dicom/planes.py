@@ -66,8 +66,11 @@ class Plane:
     marks: dict[str, str]
 
 
-def planes_of(dataset: Any, source: int, path: Path) -> list[Plane]:
+def planes_of(dataset: Any, source: int, path: Path, *, marked: bool = True) -> list[Plane]:
     """The images of one file: one, or those of its functional groups (PS3.3 C.7.6.16).
+
+    Args:
+        marked: look for the marks that tell volumes of a series apart. Masks have none, and many frames.
 
     Raises:
         DicomError: ``NO_POSITION``, ``NO_SPACING``, ``MODALITY_LUT``, ``DAMAGED``.
@@ -83,7 +86,7 @@ def planes_of(dataset: Any, source: int, path: Path) -> list[Plane]:
         )
     frames = per_frame[:count] or [None]
     try:
-        return [_plane((frame, shared, dataset), source, index, path) for index, frame in enumerate(frames)]
+        return [_plane((frame, shared, dataset), source, index, path, marked) for index, frame in enumerate(frames)]
     except DicomError:
         raise
     except Exception as error:
@@ -103,7 +106,7 @@ def stack(planes: Sequence[Plane], rows: int, columns: int, where: Path) -> tupl
     """
     first = planes[0]
     normal = np.cross(first.axes[0], first.axes[1])
-    _require_parallel(planes, where)
+    require_parallel(planes, where)
     positions = np.array([plane.position for plane in planes])
     distance = positions @ normal
     order = [int(index) for index in np.argsort(distance, kind="stable")]
@@ -134,7 +137,7 @@ def _groups(dataset: Any, path: Path) -> tuple[Any, list[Any]]:
         raise DicomError("the functional groups cannot be read", where=path, value=error) from error
 
 
-def _plane(holders: tuple[Any, Any, Any], source: int, index: int, path: Path) -> Plane:
+def _plane(holders: tuple[Any, Any, Any], source: int, index: int, path: Path, marked: bool) -> Plane:
     position = _numbers(holders, "PlanePositionSequence", "ImagePositionPatient", path, 3)
     cosines = _numbers(holders, "PlaneOrientationSequence", "ImageOrientationPatient", path, 6)
     if position is None or cosines is None:
@@ -164,7 +167,7 @@ def _plane(holders: tuple[Any, Any, Any], source: int, index: int, path: Path) -
         thickness_mm=_thickness(holders, path),
         slope=1.0 if slope is None else float(slope[0]),
         intercept=0.0 if intercept is None else float(intercept[0]),
-        marks=_marks(holders),
+        marks=_marks(holders) if marked else {},
     )
 
 
@@ -196,7 +199,7 @@ def _marks(holders: tuple[Any, Any, Any]) -> dict[str, str]:
     return marks
 
 
-def _require_parallel(planes: Sequence[Plane], where: Path) -> None:
+def require_parallel(planes: Sequence[Plane], where: Path) -> None:
     axes = np.array([plane.axes for plane in planes])
     # The chord between unit vectors, not their cosine: near 0 degrees a cosine has no digits left.
     chord = np.linalg.norm(axes - axes[0], axis=2).max()

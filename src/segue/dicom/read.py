@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from segue.dicom.errors import DicomError
-from segue.dicom.files import decode, number, read_dataset, require_grey_pixels, text
+from segue.dicom.files import DicomFile, number, read_headers, require_grey_pixels, text
 from segue.dicom.planes import Plane, planes_of, stack
 from segue.dicom.series import Series
-from segue.volume import Volume
+from segue.volume import Geometry, Volume
 
-_OTHER_READERS = {"SEG", "SM", "RTSTRUCT", "RTPLAN", "SR", "ANN", "KO", "PR"}
+_THREADS = 2  # they copy and compute, and a decoder lets only one run at a time
+OTHER_READERS = {"SEG", "SM", "RTSTRUCT", "RTPLAN", "SR", "ANN", "KO", "PR"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,21 @@ class DicomVolume:
     headers: list[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """The slices of a series in their order, before their pixels are read.
+
+    Attributes:
+        files: each with its header; a plane's ``source`` is its place here.
+        planes: in the order of ``k``.
+        geometry: the grid ``(column, row, slice)`` in RAS millimetres.
+    """
+
+    files: list[DicomFile]
+    planes: list[Plane]
+    geometry: Geometry
+
+
 def read_series(series: Series | Sequence[Path] | Path) -> DicomVolume:
     """Read the files of one series, in any order, as a volume.
 
@@ -48,67 +65,80 @@ def read_series(series: Series | Sequence[Path] | Path) -> DicomVolume:
         DicomError: with a ``reason`` out of :data:`segue.dicom.REMEDIES`.
         MachineError: pydicom is not installed.
     """
+    slices = arrange(series)
+    headers = [slices.files[plane.source].header for plane in slices.planes]
+    unit = "HU" if text(slices.files[0].header, "Modality") == "CT" else "arbitrary"
+    columns, rows, _ = slices.geometry.shape
+    array = _filled(slices.files, slices.planes, rows, columns)
+    return DicomVolume(Volume(array.transpose(2, 1, 0)[None], slices.geometry, unit=unit), headers)
+
+
+def arrange(series: Series | Sequence[Path] | Path) -> Slices:
+    """Where the slices of a series lie, from headers alone; refused for the same reasons as by :func:`read_series`.
+
+    Raises:
+        DicomError: with a ``reason`` out of :data:`segue.dicom.REMEDIES`.
+        MachineError: pydicom is not installed.
+    """
     if isinstance(series, Path):
         paths = [series]
     else:
         paths = [Path(path) for path in (series.files if isinstance(series, Series) else series)]
     if not paths:
         raise DicomError("no files", reason="NO_FILES")
-    datasets = [read_dataset(path) for path in paths]
+    found = [_readable(path, file) for path, file in read_headers(paths)]
     where = paths[0].parent if len(paths) > 1 else paths[0]
-    for dataset, path in zip(datasets, paths, strict=True):
-        _require_image(dataset, path)
-    paths, datasets = _without_copies(paths, datasets)
-    uids = {text(dataset, "SeriesInstanceUID") for dataset in datasets}
+    for file in found:
+        _require_image(file)
+    found = _without_copies(found)
+    uids = {text(file.header, "SeriesInstanceUID") for file in found}
     if len(uids) > 1:
         raise DicomError("files of several series", where=where, value=f"{len(uids)} series", reason="SEVERAL_SERIES")
-    rows, columns = _size(datasets, paths, where)
-    planes = [
-        plane
-        for source, (dataset, path) in enumerate(zip(datasets, paths, strict=True))
-        for plane in planes_of(dataset, source, path)
-    ]
+    rows, columns = _size(found, where)
+    planes = [plane for source, file in enumerate(found) for plane in planes_of(file.header, source, file.path)]
     order, geometry = stack(planes, rows, columns, where)
-    planes = [planes[index] for index in order]
-    headers = [datasets[plane.source] for plane in planes]
-    unit = "HU" if text(datasets[0], "Modality") == "CT" else "arbitrary"
-    stored = [decode(dataset, path) for dataset, path in zip(datasets, paths, strict=True)]
-    slices = [stored[plane.source][plane.frame] for plane in planes]
-    array = _rescaled(slices, planes)
-    return DicomVolume(Volume(array.transpose(2, 1, 0)[None], geometry, unit=unit), headers)
+    return Slices(found, [planes[index] for index in order], geometry)
 
 
-def _require_image(dataset: Any, path: Path) -> None:
-    modality = text(dataset, "Modality")
-    if modality in _OTHER_READERS:
-        raise DicomError("this is not a slice of a patient", where=path, value=modality, reason="NOT_AN_IMAGE")
-    require_grey_pixels(dataset, path)
-    kinds = text(dataset, "ImageType").split("\\")
+def _readable(path: Path, file: DicomFile | DicomError | None) -> DicomFile:
+    if file is None:
+        raise DicomError("this is not a DICOM file", where=path, value=f"{path.stat().st_size} bytes")
+    if isinstance(file, DicomError):
+        raise file
+    return file
+
+
+def _require_image(file: DicomFile) -> None:
+    modality = text(file.header, "Modality")
+    if modality in OTHER_READERS:
+        raise DicomError("this is not a slice of a patient", where=file.path, value=modality, reason="NOT_AN_IMAGE")
+    require_grey_pixels(file.header, file.path, file.keyword)
+    kinds = text(file.header, "ImageType").split("\\")
     if "LOCALIZER" in kinds:
-        raise DicomError("a localizer", where=path, value="\\".join(kinds), reason="LOCALIZER")
+        raise DicomError("a localizer", where=file.path, value="\\".join(kinds), reason="LOCALIZER")
     if "MOSAIC" in kinds:
-        raise DicomError("a mosaic of slices", where=path, value="\\".join(kinds), reason="MOSAIC")
+        raise DicomError("a mosaic of slices", where=file.path, value="\\".join(kinds), reason="MOSAIC")
 
 
-def _without_copies(paths: list[Path], datasets: list[Any]) -> tuple[list[Path], list[Any]]:
+def _without_copies(files: list[DicomFile]) -> list[DicomFile]:
     """Without files that are there twice: the same SOP Instance UID (0008,0018) and the same pixels."""
-    kept: dict[tuple[str, int], int] = {}
-    chosen: list[int] = []
-    for index, dataset in enumerate(datasets):
-        uid = text(dataset, "SOPInstanceUID")
-        key = (uid, hash(dataset.get("PixelData")) if uid else index)
-        if key not in kept:
-            kept[key] = index
-            chosen.append(index)
-    return [paths[index] for index in chosen], [datasets[index] for index in chosen]
+    same: dict[str, list[DicomFile]] = {}
+    for index, file in enumerate(files):
+        same.setdefault(text(file.header, "SOPInstanceUID") or f"#{index}", []).append(file)
+    kept: list[DicomFile] = []
+    for group in same.values():
+        if len(group) > 1:  # only then is it worth reading their pixels
+            group = list({file.content(): file for file in reversed(group)}.values())[::-1]
+        kept += group
+    return kept
 
 
-def _size(datasets: list[Any], paths: list[Path], where: Path) -> tuple[int, int]:
+def _size(files: list[DicomFile], where: Path) -> tuple[int, int]:
     sizes = set()
-    for dataset, path in zip(datasets, paths, strict=True):
-        rows, columns = number(dataset, "Rows", path), number(dataset, "Columns", path)
+    for file in files:
+        rows, columns = number(file.header, "Rows", file.path), number(file.header, "Columns", file.path)
         if not rows or not columns:
-            raise DicomError("the image does not say how many pixels it has", where=path)
+            raise DicomError("the image does not say how many pixels it has", where=file.path)
         sizes.add((int(rows), int(columns)))
     if len(sizes) > 1:
         value = ", ".join(f"{rows}x{columns}" for rows, columns in sorted(sizes))
@@ -116,22 +146,44 @@ def _size(datasets: list[Any], paths: list[Path], where: Path) -> tuple[int, int
     return sizes.pop()
 
 
-def _rescaled(slices: list[np.ndarray], planes: list[Plane]) -> np.ndarray:
+def _filled(files: list[DicomFile], planes: list[Plane], rows: int, columns: int) -> np.ndarray:
     """Real values ``(k, rows, columns)``: int16 where all are whole numbers that fit, else float32."""
+    places: list[dict[int, int]] = [{} for _ in files]
+    for k, plane in enumerate(planes):
+        places[plane.source][plane.frame] = k
+    whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
+    sources: list[int] = list(range(len(files)))
+    # The pages of an empty array cost no memory before they are written to.
+    array = np.empty((len(planes), rows, columns), np.int16 if whole else np.float32)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        if whole:
+            fits = list(pool.map(lambda source: _fill(array, files[source], places[source], planes), sources))
+            if all(fits):
+                return array
+            array = array.astype(np.float32)
+            sources = [source for source, fit in zip(sources, fits, strict=True) if not fit]
+        list(pool.map(lambda source: _fill(array, files[source], places[source], planes), sources))
+    return array
+
+
+def _fill(array: np.ndarray, file: DicomFile, places: dict[int, int], planes: list[Plane]) -> bool:
+    """Put the real values of a file's images into their places; False where int16 cannot hold them."""
     limits = np.iinfo(np.int16)
-    dtype: type[np.int16] | type[np.float32] = np.int16
-    for image, plane in zip(slices, planes, strict=True):
-        ends = np.array([image.min(), image.max()], dtype=np.float64) * plane.slope + plane.intercept
-        whole = image.dtype.kind in "iu" and plane.slope.is_integer() and plane.intercept.is_integer()
-        if not whole or ends.min() < limits.min or ends.max() > limits.max:
-            dtype = np.float32
-            break
-    array = np.empty((len(slices), *slices[0].shape), dtype)
-    for target, image, plane in zip(array, slices, planes, strict=True):
-        if plane.slope == 1.0 and plane.intercept == 0.0:
+    for frame, image in enumerate(file.images()):
+        if frame not in places:
+            continue
+        target, plane = array[places[frame]], planes[places[frame]]
+        if array.dtype == np.int16:
+            ends = np.array([image.min(), image.max()], dtype=np.float64) * plane.slope + plane.intercept
+            if image.dtype.kind not in "iu" or ends.min() < limits.min or ends.max() > limits.max:
+                return False
+            if limits.min <= plane.intercept <= limits.max and plane.slope == 1.0 and image.dtype.itemsize <= 2:
+                # Arithmetic of 16 bits wraps; a result that fits is right whatever was lost on the way.
+                np.add(image.astype(np.int16, copy=False), np.int16(plane.intercept), out=target)
+            else:
+                target[...] = image.astype(np.int64) * int(plane.slope) + int(plane.intercept)
+        elif plane.slope == 1.0 and plane.intercept == 0.0:
             target[...] = image
-        elif dtype is np.int16:
-            target[...] = image.astype(np.int64) * int(plane.slope) + int(plane.intercept)
         else:
             target[...] = image * plane.slope + plane.intercept
-    return array
+    return True

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segue.dicom.errors import DicomError, load_pydicom
-from segue.dicom.files import looks_like_dicom, number, read_dataset, text
+from segue.dicom.files import DicomFile, number, read_headers, text
 
-_TAGS = [
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "PatientID",
-    "Modality",
-    "SeriesDescription",
-    "FrameOfReferenceUID",
-    "ImageType",
-    "NumberOfFrames",
-    "Rows",
-]
-_THREADS = 8  # they wait for the disk, not for each other: network folders answer late
+_TAGS = {
+    "ImageType": 0x00080008,
+    "StudyDate": 0x00080020,
+    "Modality": 0x00080060,
+    "StudyDescription": 0x00081030,
+    "SeriesDescription": 0x0008103E,
+    "PatientID": 0x00100020,
+    "PatientIdentityRemoved": 0x00120062,
+    "StudyInstanceUID": 0x0020000D,
+    "SeriesInstanceUID": 0x0020000E,
+    "StudyID": 0x00200010,
+    "SeriesNumber": 0x00200011,
+    "FrameOfReferenceUID": 0x00200052,
+    "NumberOfFrames": 0x00280008,
+    "Rows": 0x00280010,
+    "CorrectedImage": 0x00280051,
+}
+_DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +48,10 @@ class Series:
         image_type: Image Type (0008,0008) of the first file.
         files: sorted by path, which is not the order of the slices.
         frames: images in all files; 0 where there are none (structure sets, reports).
+        number: Series Number (0020,0011), as text.
+        corrected: Corrected Image (0028,0051) of the first file: ``"ATTN"``, ``"DECY"``, ... of PET.
+        study_date, study_id, study_description: (0008,0020), (0020,0010), (0008,1030) of the first file.
+        deidentified: every file says that the patient's identity was removed (0012,0062).
     """
 
     uid: str
@@ -53,31 +63,39 @@ class Series:
     image_type: tuple[str, ...]
     files: tuple[Path, ...]
     frames: int
+    number: str = ""
+    corrected: tuple[str, ...] = ()
+    study_date: str = ""
+    study_id: str = ""
+    study_description: str = ""
+    deidentified: bool = False
 
 
-def scan(folder: Path) -> list[Series]:
+def scan(folder: Path, on_damaged: Callable[[DicomError], None] | None = None) -> list[Series]:
     """All series below a folder, from headers alone; sorted by patient, study and series.
 
     Names do not matter, nor do folders: a series may be spread over several, and several may share one. Other
-    files and DICOMDIR are passed over; a DICOM file whose header cannot be read is logged as a warning. Some
-    writers give every slice of a series a study of its own: where each study holds one file, they are one series.
+    files and DICOMDIR are passed over. Some writers give every slice of a series a study of its own: where each study
+    holds one file, they are one series.
+
+    Args:
+        on_damaged: told of each DICOM file whose header cannot be read; by default that is logged as a warning.
 
     Raises:
         DicomError: ``NO_FILES``: there is no such folder.
         MachineError: pydicom is not installed.
     """
-    load_pydicom()
     folder = Path(folder)
+    load_pydicom()
     if not folder.is_dir():
         raise DicomError("no such folder", where=folder, reason="NO_FILES")
     groups: dict[tuple[str, str], list[tuple[Path, Any]]] = defaultdict(list)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        paths = sorted(_files(folder))
-        for path, header in zip(paths, pool.map(_header, paths), strict=True):
-            if header is not None:
-                groups[header["StudyInstanceUID"], header["SeriesInstanceUID"]].append((path, header))
-    found = [_series(members) for members in _without_torn(groups)]
-    return sorted(found, key=lambda series: (series.patient_id, series.study_uid, series.uid))
+    for path, found in read_headers(_files(folder), list(_TAGS.values())):
+        header = _header(found, on_damaged or _log_damaged)
+        if header is not None:
+            groups[header["StudyInstanceUID"], header["SeriesInstanceUID"]].append((path, header))
+    series = [_series(members) for members in _without_torn(groups)]
+    return sorted(series, key=lambda one: (one.patient_id, one.study_uid, one.uid))
 
 
 def _without_torn(groups: dict[tuple[str, str], list[tuple[Path, Any]]]) -> list[list[tuple[Path, Any]]]:
@@ -92,22 +110,38 @@ def _without_torn(groups: dict[tuple[str, str], list[tuple[Path, Any]]]) -> list
     return whole + list(single.values())
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path) -> list[Path]:
+    found = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]  # noqa: PTH118
+    return [Path(path) for path in sorted(found) if os.path.isfile(path)]  # noqa: PTH113
 
 
-def _header(path: Path) -> dict[str, str] | None:
-    if not looks_like_dicom(path):
+def _log_damaged(error: DicomError) -> None:
+    _log.warning("%s", error)
+
+
+def _header(found: DicomFile | DicomError | None, on_damaged: Callable[[DicomError], None]) -> dict[str, str] | None:
+    if found is None:
         return None
     try:
-        dataset = read_dataset(path, tags=_TAGS)
-        header = {tag: text(dataset, tag) for tag in _TAGS}
-        frames = number(dataset, "NumberOfFrames", path, 1) if header["Rows"] else 0
+        if isinstance(found, DicomError):
+            raise found
+        header = {tag: text(found.header, tag) for tag in _TAGS}
+        frames = number(found.header, "NumberOfFrames", found.path, 1) if header["Rows"] else 0
     except DicomError as error:
-        _log.warning("%s", error)
+        on_damaged(error)
         return None
     header["NumberOfFrames"] = str(int(frames or 0))
-    return header if header["SeriesInstanceUID"] else None
+    if header["SeriesInstanceUID"]:
+        return header
+    if found.header.preamble and not _is_directory(found):
+        on_damaged(DicomError("a DICOM file that names no series", where=found.path))
+    return None
+
+
+def _is_directory(found: DicomFile) -> bool:
+    """Whether it is a DICOMDIR: a list of the files beside it, which are looked at themselves."""
+    kind = found.header.file_meta.get("MediaStorageSOPClassUID", "")
+    return kind == _DIRECTORY or found.path.name.upper().startswith("DICOMDIR")
 
 
 def _series(members: list[tuple[Path, Any]]) -> Series:
@@ -119,7 +153,17 @@ def _series(members: list[tuple[Path, Any]]) -> Series:
         modality=first["Modality"],
         description=first["SeriesDescription"],
         frame_of_reference=first["FrameOfReferenceUID"],
-        image_type=tuple(first["ImageType"].split("\\")) if first["ImageType"] else (),
+        image_type=_several(first["ImageType"]),
         files=tuple(path for path, _ in members),
         frames=sum(int(header["NumberOfFrames"]) for _, header in members),
+        number=first["SeriesNumber"],
+        corrected=_several(first["CorrectedImage"]),
+        study_date=first["StudyDate"],
+        study_id=first["StudyID"],
+        study_description=first["StudyDescription"],
+        deidentified=all(header["PatientIdentityRemoved"].strip().upper() == "YES" for _, header in members),
     )
+
+
+def _several(value: str) -> tuple[str, ...]:
+    return tuple(value.split("\\")) if value else ()

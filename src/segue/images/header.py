@@ -11,10 +11,17 @@ import numpy as np
 from segue.volume import Geometry
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+METAIMAGE_SUFFIXES = (".mha", ".mhd")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
-SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, *TIFF_SUFFIXES)
+PAIR_SUFFIXES = (".hdr", ".img")  # one NIfTI image in two files
+ARRAY_SUFFIXES = (".npz",)
+DICOM_SUFFIXES = (".dcm", ".ima")
+# What names an image when a folder is listed. The others are read when they are asked for, but in a folder they are
+# halves of images, slices of them, or whole datasets.
+SUFFIXES = (*NIFTI_SUFFIXES, *METAIMAGE_SUFFIXES, *NRRD_SUFFIXES, *PICTURE_SUFFIXES, *TIFF_SUFFIXES)
+READ_SUFFIXES = (*SUFFIXES, *PAIR_SUFFIXES, *ARRAY_SUFFIXES, *DICOM_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,12 @@ class ImageHeader:
 def suffix_of(path: Path) -> str:
     """The part of the name that tells the format, in lower case; empty where it tells none."""
     name = path.name.lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    return next((suffix for suffix in READ_SUFFIXES if name.endswith(suffix)), "")
 
 
 def is_image(path: Path) -> bool:
     """Whether the name is that of a readable image (AppleDouble files ``._x.nii.gz`` are not)."""
-    return bool(suffix_of(path)) and not path.name.startswith(".")
+    return suffix_of(path) in SUFFIXES and not path.name.startswith(".")
 
 
 def image_stem(path: Path) -> str:

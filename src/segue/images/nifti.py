@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from isal import igzip, igzip_threaded
+from isal import igzip, igzip_lib, igzip_threaded
 from jaxtyping import Num
 
 from segue.core.errors import DataError
 from segue.core.files import atomic_path
-from segue.images.header import NIFTI_SUFFIXES, ImageHeader
+from segue.images.header import NIFTI_SUFFIXES, PAIR_SUFFIXES, ImageHeader
 from segue.images.labels import label_type
 from segue.volume import Geometry, Volume
 
+_FAULTS: Any = (EOFError, OSError, zlib.error, igzip_lib.IsalError)  # isal's stubs call its error an instance
 _HEADER_BYTES = 544  # NIfTI-2: 540; NIfTI-1: 348
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_HEADERS = {
+    (348, False): nibabel.Nifti1Header,
+    (348, True): nibabel.nifti1.Nifti1PairHeader,
+    (540, False): nibabel.Nifti2Header,
+    (540, True): nibabel.nifti2.Nifti2PairHeader,
+}
 _THREADED_BYTES = 8_000_000
+_BLOCK_BYTES = 4_000_000
+_MOST_UNPACKED = 1040  # bytes that deflate can make of one (RFC 1951: 258 of two bits), with some to spare
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -28,10 +38,11 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         DataError: not NIfTI, or its header makes no sense.
     """
+    path, _ = _pair(path)
     try:
         with _opened(path) as handle:
             start = handle.read(_HEADER_BYTES)
-    except (EOFError, OSError, zlib.error) as error:
+    except _FAULTS as error:
         raise _damaged(path, error) from error
     return _described(_parsed(start, path), path)[0]
 
@@ -44,32 +55,28 @@ def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:
     Raises:
         DataError: truncated, not NIfTI, complex or colour.
     """
+    path, voxels = _pair(path)
     try:
-        if path.name.endswith(".gz"):
-            with _opened(path) as handle:
-                content = handle.read()
-        else:
-            content = path.read_bytes()
-    except (EOFError, OSError, zlib.error) as error:
+        with _opened(path) as handle:
+            start = handle.read(_HEADER_BYTES)
+            parsed = _parsed(start, path)
+            header, shape = _described(parsed, path)
+            offset = _offset(parsed, path)
+            if voxels == path:
+                array = _voxels(handle, start, offset, shape, header.dtype, path)
+        if voxels != path:
+            with _opened(voxels) as handle:
+                array = _voxels(handle, b"", offset, shape, header.dtype, voxels)
+    except _FAULTS as error:
         raise _damaged(path, error) from error
-    parsed = _parsed(content[:_HEADER_BYTES], path)
-    header, shape = _described(parsed, path)
-    offset = int(parsed.get_data_offset())
-    wanted = int(np.prod(shape)) * header.dtype.itemsize
-    if len(content) - offset < wanted:
-        raise DataError(
-            "the file is cut short",
-            where=path,
-            value=f"{max(0, len(content) - offset)} of {wanted} bytes of voxels",
-            remedy="fetch this file again or leave the case out",
-        )
-    array = np.frombuffer(content, header.dtype, count=wanted // header.dtype.itemsize, offset=offset)
     array = np.moveaxis(array.reshape(shape, order="F"), -1, 0)
     slope, intercept = parsed.get_slope_inter()
     if header.scaled:
-        array = array.astype(np.float32) * np.float32(slope) + np.float32(intercept or 0.0)
+        array = array.astype(np.float32)
+        array *= np.float32(slope)
+        array += np.float32(intercept or 0.0)
     elif not header.dtype.isnative:
-        array = array.astype(header.dtype.newbyteorder("="))
+        array = array.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
     return array, header.geometry
 
 
@@ -110,21 +117,91 @@ def write(volume: Volume, path: Path | str, *, scale: float | None = None) -> No
     header["vox_offset"] = header.single_vox_offset
     header["magic"] = header.single_magic
     start = header.binaryblock + b"\0\0\0\0"
+    # Nothing is copied where the voxels already lie as the file wants them, as those of DICOM and NIfTI do.
+    voxels = np.ascontiguousarray(array.T).reshape(-1).view(np.uint8).data
     with atomic_path(path) as temporary:
-        if not path.name.endswith(".gz"):
+        if not _is_packed(path):
             with temporary.open("wb") as plain:
                 plain.write(start)
-                plain.write(array.tobytes(order="F"))
+                plain.write(voxels)
         elif array.nbytes < _THREADED_BYTES:
-            temporary.write_bytes(igzip.compress(start + array.tobytes(order="F"), 1, mtime=0))
+            temporary.write_bytes(igzip.compress(start + voxels, 1, mtime=0))
         else:
             with temporary.open("wb") as raw, igzip_threaded.open(raw, "wb", 1, threads=2) as packed:
                 packed.write(start)
-                packed.write(array.tobytes(order="F"))
+                packed.write(voxels)
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """The file of the header and that of the voxels: two for ``.hdr`` and ``.img``."""
+    if path.suffix.lower() not in PAIR_SUFFIXES:
+        return path, path
+    upper = path.suffix.isupper()
+    both = [path.with_suffix(suffix.upper() if upper else suffix) for suffix in PAIR_SUFFIXES]
+    for one in both:
+        if not one.is_file():
+            raise DataError(
+                "an image in two files, and one is missing",
+                where=path,
+                value=f"there is no {one.name}",
+                remedy="put .hdr and .img side by side",
+            )
+    return both[0], both[1]
+
+
+def _offset(parsed: Any, path: Path) -> int:
+    offset = float(parsed["vox_offset"])
+    if not math.isfinite(offset) or offset < 0:
+        raise _senseless(path, f"voxels begin at byte {offset}")
+    return int(parsed.get_data_offset())
+
+
+def _senseless(path: Path, value: object) -> DataError:
+    return DataError(
+        "the header makes no sense", where=path, value=value, remedy="fetch this file again or leave the case out"
+    )
+
+
+def _voxels(
+    handle: Any, start: bytes, offset: int, shape: tuple[int, int, int, int], dtype: np.dtype[Any], path: Path
+) -> np.ndarray:
+    """The values behind a header whose first bytes were read, straight into their array."""
+    wanted = math.prod(shape) * dtype.itemsize
+    stored = path.stat().st_size
+    # Nothing is allocated for what the file cannot hold.
+    most = stored * _MOST_UNPACKED if _is_packed(path) else stored
+    if offset < 0 or offset + wanted > most:
+        raise _short(path, max(0, most - offset), wanted, "at most " if _is_packed(path) else "")
+    array = np.empty(math.prod(shape), dtype)
+    content = array.view(np.uint8).data
+    begun = start[offset:]
+    content[: len(begun)] = begun[:wanted]
+    done = min(len(begun), wanted)
+    for _ in range(0, offset - len(start), _BLOCK_BYTES):
+        handle.read(min(_BLOCK_BYTES, offset - len(start)))
+    while done < wanted:
+        read = handle.readinto(content[done : done + _BLOCK_BYTES])
+        if not read:
+            raise _short(path, done, wanted)
+        done += read
+    return array
+
+
+def _short(path: Path, there: int, wanted: int, bound: str = "") -> DataError:
+    return DataError(
+        "the file is cut short",
+        where=path,
+        value=f"{bound}{there} of {wanted} bytes of voxels",
+        remedy="fetch this file again or leave the case out",
+    )
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 def _opened(path: Path) -> Any:
-    return igzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+    return igzip.open(path, "rb") if _is_packed(path) else path.open("rb")
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -138,11 +215,20 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _parsed(start: bytes, path: Path) -> Any:
-    for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
-        size = 348 if kind is nibabel.Nifti1Header else 540
-        magic = (b"n+1\0", 344) if size == 348 else (b"n+2\0", 4)
-        if len(start) >= size and start[magic[1] : magic[1] + 4] == magic[0]:
-            return kind(start[:size], check=False)
+    in_two = path.suffix.lower() in PAIR_SUFFIXES
+    for size, at, magic in ((348, 344, b"ni1\0" if in_two else b"n+1\0"), (540, 4, b"ni2\0" if in_two else b"n+2\0")):
+        if len(start) >= size and start[at : at + 4] == magic:
+            try:
+                return _HEADERS[size, in_two](start[:size], check=False)
+            except Exception as error:
+                # nibabel has no common class for what a damaged header makes it raise.
+                raise _senseless(path, error) from error
+    if in_two and 348 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
+        raise DataError(
+            "an ANALYZE 7.5 image, which does not say where left and right are",
+            where=path,
+            remedy="convert it to NIfTI with the program that wrote it",
+        )
     raise DataError(
         "this is not a NIfTI file",
         where=path,
@@ -160,16 +246,21 @@ def _described(parsed: Any, path: Path) -> tuple[ImageHeader, tuple[int, int, in
         slope, intercept = parsed.get_slope_inter()
     except Exception as error:
         # nibabel has no common class for what a damaged header makes it raise.
-        raise DataError("the header makes no sense", where=path, value=error) from error
+        raise _senseless(path, error) from error
     if dtype.names or dtype.kind == "c":
         raise DataError(
             "a colour image" if dtype.names else "a complex image",
             where=path,
             value=f"type {dtype}",
-            remedy="take its magnitude or one of its channels, and save that",
+            remedy="save its red, green and blue as channels" if dtype.names else "save its magnitude, or its parts",
         )
     if not 1 <= len(dims) <= 5 or min(dims) < 1 or (len(dims) == 5 and dims[3] > 1):
-        raise DataError("an image has two or three axes and channels", where=path, value=f"shape {dims}")
+        raise DataError(
+            "an image has two or three axes and channels",
+            where=path,
+            value=f"shape {dims}",
+            remedy="save its parts as images of their own",
+        )
     axes = len(dims)
     if axes == 5:
         dims = (*dims[:3], dims[4])

@@ -5,9 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from segue.core.errors import DataError
-from segue.dicom import read_series, scan
-from segue.images import itk, nifti, pictures
-from segue.images.header import ITK_SUFFIXES, NIFTI_SUFFIXES, SUFFIXES, ImageHeader, suffix_of
+from segue.dicom import looks_like_dicom, read_series, scan
+from segue.images import metaimage, nifti, npz, nrrd, pictures
+from segue.images.header import (
+    ARRAY_SUFFIXES,
+    DICOM_SUFFIXES,
+    METAIMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    NRRD_SUFFIXES,
+    PAIR_SUFFIXES,
+    READ_SUFFIXES,
+    ImageHeader,
+    suffix_of,
+)
 from segue.images.labels import as_labels
 from segue.volume import Geometry, Kind, Volume
 
@@ -18,11 +28,19 @@ def read_header(path: Path | str) -> ImageHeader:
     Raises:
         DataError: the file is missing, of a format that is not read, or its header makes no sense.
     """
-    path = _existing(path)
-    suffix = suffix_of(path)
-    if suffix in NIFTI_SUFFIXES:
+    path = Path(path)
+    if path.is_dir():
+        return _header_of(_read_folder(path))
+    suffix = _format(path)
+    if suffix in NIFTI_SUFFIXES or suffix in PAIR_SUFFIXES:
         return nifti.read_header(path)
-    return itk.read_header(path) if suffix in ITK_SUFFIXES else pictures.read_header(path)
+    if suffix in METAIMAGE_SUFFIXES:
+        return metaimage.read_header(path)
+    if suffix in NRRD_SUFFIXES:
+        return nrrd.read_header(path)
+    if suffix in DICOM_SUFFIXES:
+        return _header_of(read_series(path).volume)
+    return _header_of(npz.read_volume(path)) if suffix in ARRAY_SUFFIXES else pictures.read_header(path)
 
 
 def read_geometry(path: Path | str) -> Geometry:
@@ -31,8 +49,8 @@ def read_geometry(path: Path | str) -> Geometry:
 
 
 def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary") -> Volume:
-    """Read an image as ``(c, i, j, k)`` in its own orientation: NIfTI, MetaImage, NRRD, PNG, JPEG, BMP, TIFF, or the
-    folder of one DICOM series.
+    """Read an image as ``(c, i, j, k)`` in its own orientation: NIfTI, MetaImage, NRRD, PNG, JPEG, BMP, TIFF, the one
+    array of an ``.npz``, a DICOM file (with or without suffix), or the folder of one DICOM series.
 
     Values keep their stored type unless the header scales them (then float32). ``kind="labels"`` gives
     unsigned integers with one channel.
@@ -44,12 +62,21 @@ def read(path: Path | str, *, kind: Kind = "intensity", unit: str = "arbitrary")
     path = Path(path)
     if path.is_dir() and kind == "intensity":
         return _read_folder(path)
-    path = _existing(path)
-    suffix = suffix_of(path)
-    if suffix in NIFTI_SUFFIXES:
+    suffix = _format(path)
+    if suffix in DICOM_SUFFIXES:
+        volume = read_series(path).volume
+        if kind == "intensity":
+            return volume
+        return Volume(as_labels(volume.array, path), volume.geometry, kind, "labels")
+    if suffix in NIFTI_SUFFIXES or suffix in PAIR_SUFFIXES:
         array, geometry = nifti.read_voxels(path)
-    elif suffix in ITK_SUFFIXES:
-        array, geometry = itk.read_voxels(path)
+    elif suffix in METAIMAGE_SUFFIXES:
+        array, geometry = metaimage.read_voxels(path)
+    elif suffix in NRRD_SUFFIXES:
+        array, geometry = nrrd.read_voxels(path)
+    elif suffix in ARRAY_SUFFIXES:
+        stored = npz.read_volume(path)
+        array, geometry = stored.array, stored.geometry
     else:
         array, geometry = pictures.read_pixels(path, labels=kind == "labels")
     if kind == "labels":
@@ -75,15 +102,22 @@ def _read_folder(folder: Path) -> Volume:
     return read_series(found[0]).volume
 
 
-def _existing(path: Path | str) -> Path:
-    path = Path(path)
+def _header_of(volume: Volume) -> ImageHeader:
+    return ImageHeader(volume.geometry, len(volume.array), volume.array.dtype, False)
+
+
+def _format(path: Path) -> str:
+    """The suffix that tells the format; a DICOM file needs none."""
     if not path.exists():
         raise DataError("no such image", where=path, remedy="check the path")
-    if not suffix_of(path):
-        raise DataError(
-            "this format is not read",
-            where=path,
-            value=path.suffix or "no suffix",
-            remedy=f"convert the image to NIfTI (.nii.gz); read are {', '.join(SUFFIXES)}",
-        )
-    return path
+    suffix = suffix_of(path)
+    if suffix:
+        return suffix
+    if path.is_file() and looks_like_dicom(path):
+        return DICOM_SUFFIXES[0]
+    raise DataError(
+        "this format is not read",
+        where=path,
+        value=path.suffix or "no suffix",
+        remedy=f"convert the image to NIfTI (.nii.gz); read are DICOM, {', '.join(READ_SUFFIXES)}",
+    )

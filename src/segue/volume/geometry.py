@@ -95,6 +95,17 @@ class Geometry:
             return f"spacing {_millimetres(mine)} against {_millimetres(theirs)} mm"
         return f"positions differ by up to {shift:.3g} mm"
 
+    def coverage_of(self, other: Geometry) -> float:
+        """The part of ``other``'s voxel centres that lie in the field of view of this grid, 0 to 1.
+
+        Counted on the voxels of ``other`` thinned to at most 64 per axis.
+        """
+        axes = [np.linspace(0, n - 1, min(n, 64)) for n in other.shape]
+        index = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        to_here = np.linalg.inv(self.affine) @ other.affine
+        there = index @ to_here[:3, :3].T + to_here[:3, 3]
+        return float(np.mean(((there > -0.5) & (there < np.array(self.shape) - 0.5)).all(axis=1)))
+
     def oriented(self, axis_codes: str = "RAS") -> Geometry:
         """The same grid with its indices growing along ``axis_codes``; no voxel changes its place."""
         transform = self.orientation_to(axis_codes)

@@ -2,25 +2,29 @@
 
 Where the two grids share their axes (by far the most frequent case: another spacing, a crop, a flip), a B-spline
 along one axis, prefilter and boundary included, is one small matrix, and three matrix products do the whole
-volume. Oblique pairs go through :func:`scipy.ndimage.map_coordinates`. Both follow ITK's rules: coefficients mirrored
+volume. Oblique pairs go through :func:`scipy.ndimage.affine_transform`. Both follow ITK's rules: coefficients mirrored
 at the borders (Unser, Splines: a perfect fit, 1999), values defined up to the outer faces of the border voxels.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Integer, Shaped
-from scipy import ndimage
-from scipy.linalg import solve_banded
 
+from segue.core.executor import cpu_count
 from segue.volume.geometry import Geometry
 
 # An off-diagonal entry of the index-to-index map that moves no voxel of the volume by more than this many voxels.
 _ALIGNED_VOXELS = 1e-3
 _SLAB_VOXELS = 4_000_000
+# What the prefilter leaves far from a sample: nothing at float32's precision, but numbers so small that processors
+# need a hundred times as long for them.
+_NOTHING = 1e-12
 
 
 def resample_intensity(
@@ -51,6 +55,8 @@ def resample_labels(
     Ties and everything outside ``source`` go to the lower label (background first). Only each label's own
     bounding box is interpolated, so many small labels cost little.
     """
+    from scipy import ndimage
+
     axes = _shared_axes(source, target)
     if axes is None:
         return _oblique_labels(labels, source, target)
@@ -176,7 +182,11 @@ def _prefilter(matrix: np.ndarray, size: int) -> np.ndarray:
     # B[0, 1] and B[-1, -2] are doubled by the mirror; in the transpose they stand below and above.
     bands[2, 0] = 2 / 6
     bands[0, -1] = 2 / 6
-    return solve_banded((1, 1), bands, matrix.T).T
+    from scipy.linalg import solve_banded  # scipy takes 0.1 s to import; most commands resample nothing
+
+    result = np.ascontiguousarray(solve_banded((1, 1), bands, matrix.T).T)
+    result[np.abs(result) < _NOTHING] = 0.0
+    return result
 
 
 def _slabs(
@@ -201,26 +211,60 @@ def _slabs(
 def _oblique(
     image: Float32[np.ndarray, "i j k"], source: Geometry, target: Geometry, order: int, fill: float
 ) -> Float32[np.ndarray, "x y z"]:
-    result = np.full(target.shape, fill, dtype=np.float32)
-    coefficients = ndimage.spline_filter(image, order, output=np.float32, mode="mirror") if order > 1 else image
-    for place, points, inside in _slabs(source, target, image.shape):
-        if not inside.any():
-            continue
-        sampled = ndimage.map_coordinates(
-            coefficients,
-            points[:, inside],
-            order=order,
-            mode="mirror" if order > 1 else "nearest",
-            prefilter=False,
-            output=np.float32,
+    from scipy import ndimage
+
+    index_map = np.linalg.inv(source.affine) @ target.affine
+    coefficients = image
+    if order > 1:
+        # The same samples on the same grid: what the prefilter alone does.
+        filters = [_prefilter(np.eye(n), n) if n > 1 else np.eye(1) for n in image.shape]
+        coefficients = _apply(image, filters)
+    result = np.empty(target.shape, dtype=np.float32)
+
+    def sample(start: int) -> None:
+        place = result[start : start + thick]
+        shift = index_map[:3, :3] @ [start, 0, 0] + index_map[:3, 3]
+        mode = "mirror" if order > 1 else "nearest"
+        ndimage.affine_transform(
+            coefficients, index_map[:3, :3], shift, place.shape, place, order=order, mode=mode, prefilter=False
         )
-        result[place][inside] = sampled
+        _outside(place, index_map[:3, :3], shift, image.shape, fill)
+
+    threads = _threads()
+    thick = max(1, min(-(-target.shape[0] // threads), _SLAB_VOXELS // (target.shape[1] * target.shape[2])))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(sample, range(0, target.shape[0], thick)))
     return result
+
+
+def _outside(
+    place: Float32[np.ndarray, "x y z"],
+    linear: Float64[np.ndarray, "3 3"],
+    shift: Float64[np.ndarray, " 3"],
+    shape: tuple[int, ...],
+    fill: float,
+) -> None:
+    """Put ``fill`` where the source coordinates ``linear @ index + shift`` lie outside its field of view."""
+    x, y, z = (np.arange(n) for n in place.shape)
+    for axis, size in enumerate(shape):
+        rest = linear[axis, 0] * x[:, None] + linear[axis, 1] * y + shift[axis]
+        along = linear[axis, 2] * z
+        if _inside(rest + along.min(), size).all() and _inside(rest + along.max(), size).all():
+            continue
+        place[~_inside(rest[:, :, None] + along, size)] = fill
+
+
+def _threads() -> int:
+    """As many as matrix products may use: OMP_NUM_THREADS, else the cores of this process."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(asked)) if asked.isdigit() else cpu_count()
 
 
 def _oblique_labels(
     labels: Integer[np.ndarray, "i j k"], source: Geometry, target: Geometry
 ) -> Integer[np.ndarray, "x y z"]:
+    from scipy import ndimage
+
     result = np.zeros(target.shape, dtype=labels.dtype)
     present = np.unique(labels)
     for place, points, inside in _slabs(source, target, labels.shape):

@@ -12,7 +12,7 @@ from segue.catalogue import Case, Dataset, Row, is_known, open_dataset
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
-from segue.dicom import Series, read_series, scan
+from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
 from segue.images import image_stem, is_image, read
 from segue.prepare import (
     Examination,
@@ -49,7 +49,7 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
     """
     path = Path(reference)
     if path.is_file() and not reference.endswith((".yaml", ".yml")):
-        return check_images([path])
+        return CheckResult(1, []) if holds_masks_or_arrays(path) else check_images([path])
     if not is_known(reference) and path.is_dir():
         try:
             dataset = open_dataset(reference, data)
@@ -73,6 +73,11 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
     examinations = examine_all(dataset, dataset.cases, cache, workers)
     findings = known_findings(dataset) + [finding for e in examinations for finding in e.findings]
     return CheckResult(len(examinations), findings)
+
+
+def holds_masks_or_arrays(path: Path) -> bool:
+    """Whether a file is no image by itself: structures, segments, an ``.npz``."""
+    return path.suffix == ".npz" or (looks_like_dicom(path) and modality_of(path) in ("SEG", "RTSTRUCT"))
 
 
 def known_findings(dataset: Dataset) -> list[Finding]:
@@ -167,35 +172,6 @@ def check_images(paths: Sequence[Path]) -> CheckResult:
                 )
             )
     return CheckResult(len(paths), findings)
-
-
-def describe_image(path: Path) -> list[tuple[str, str]]:
-    """What one file is, in one screen: grid, orientation, spacing, type, range."""
-    volume = read(path)
-    geometry, array = volume.geometry, volume.array
-    finite = array[np.isfinite(array)]
-    extent = [n * s for n, s in zip(geometry.shape, geometry.spacing_mm, strict=True)]
-    rows = [
-        ("file", str(path)),
-        (
-            "voxels",
-            "x".join(map(str, geometry.shape)) + (f", {len(array)} channels" if len(array) > 1 else ""),
-        ),
-        ("spacing mm", " x ".join(f"{value:.4g}" for value in geometry.spacing_mm)),
-        ("extent mm", " x ".join(f"{value:.0f}" for value in extent)),
-        (
-            "orientation",
-            geometry.axis_codes + (f", sheared by {geometry.shear_degrees:.1f} degrees" if geometry.is_sheared else ""),
-        ),
-        ("type", str(array.dtype)),
-    ]
-    if finite.size:
-        rows.append(("values", f"{finite.min():.6g} to {finite.max():.6g}, mean {finite.mean(dtype=np.float64):.6g}"))
-    if array.dtype.kind in "iu":
-        numbers = np.unique(array)
-        if len(numbers) <= 20:
-            rows.append(("distinct", ", ".join(map(str, numbers.tolist()))))
-    return rows
 
 
 def examine_all(

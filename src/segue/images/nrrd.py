@@ -1,7 +1,8 @@
-"""MetaImage (``.mha``, ``.mhd``) and NRRD (``.nrrd``, ``.nhdr``) by SimpleITK."""
+"""NRRD (``.nrrd``, ``.nhdr``) by SimpleITK."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 from jaxtyping import Num
 
 from segue.core.errors import DataError, MachineError
+from segue.core.files import atomic_path
 from segue.images.header import ImageHeader
-from segue.volume import Geometry
+from segue.volume import Geometry, Volume
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MOST_UNPACKED = 1040  # bytes that deflate can make of one; ITK reads no other compression in these formats
 _TYPES = {
     "8-bit unsigned integer": "u1",
     "8-bit signed integer": "i1",
@@ -56,6 +59,7 @@ def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:
     """
     itk = _itk()
     header = read_header(path)
+    _require_possible(header, path)
     try:
         image = itk.ReadImage(str(path))
     except RuntimeError as error:
@@ -67,11 +71,55 @@ def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:
     return np.ascontiguousarray(array.transpose(0, 4, 3, 2, 1).reshape(header.channels, i, j, k)), header.geometry
 
 
+def write(volume: Volume, path: Path) -> None:
+    """Write ``.nrrd``, compressed; several channels become the components of each voxel.
+
+    Raises:
+        DataError: the axes are not at right angles: ITK's images are.
+        MachineError: SimpleITK is not installed, or the disk is full.
+    """
+    itk = _itk()
+    geometry = volume.geometry
+    if geometry.is_sheared:
+        raise DataError(
+            "the axes are not at right angles, as this format needs",
+            where=path,
+            value=f"{geometry.shear_degrees:.2f} degrees",
+            remedy="write NIfTI (.nii.gz), or resample the volume to a straight grid first",
+        )
+    array = volume.array.transpose(3, 2, 1, 0)
+    image = itk.GetImageFromArray(
+        np.ascontiguousarray(array if len(volume.array) > 1 else array[..., 0]), isVector=len(volume.array) > 1
+    )
+    placed = _TO_RAS @ geometry.affine
+    spacing = np.array(geometry.spacing_mm)
+    image.SetSpacing(spacing)
+    image.SetDirection((placed[:3, :3] / spacing).ravel())
+    image.SetOrigin(placed[:3, 3])
+    with atomic_path(path) as temporary:
+        itk.WriteImage(image, str(temporary), useCompression=True)
+
+
+def _require_possible(header: ImageHeader, path: Path) -> None:
+    """Raise before ITK allocates what the file cannot hold."""
+    if path.suffix.lower() == ".nhdr":
+        return  # the voxels lie in files of any name, anywhere
+    stored = path.stat().st_size
+    wanted = math.prod(header.geometry.shape) * header.channels * header.dtype.itemsize
+    if wanted > stored * _MOST_UNPACKED:
+        raise DataError(
+            "the header names more voxels than the file can hold",
+            where=path,
+            value=f"{wanted} bytes of voxels in {stored} bytes",
+            remedy="fetch this file again or leave the case out",
+        )
+
+
 def _itk() -> Any:
     try:
         import SimpleITK
     except ImportError:
-        raise MachineError("reading .mha, .mhd and .nrrd needs SimpleITK", remedy='pip install "segue[itk]"') from None
+        raise MachineError("reading and writing .nrrd needs SimpleITK", remedy='pip install "segue[itk]"') from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
 
@@ -87,7 +135,12 @@ def _dtype(name: str, path: Path) -> np.dtype[Any]:
 def _geometry(reader: Any, size: list[int], path: Path) -> Geometry:
     axes = len(size)
     if axes not in (2, 3, 4):
-        raise DataError("an image has two or three axes and channels", where=path, value=f"{axes} axes")
+        raise DataError(
+            "an image has two or three axes and channels",
+            where=path,
+            value=f"{axes} axes",
+            remedy="save its parts as images of their own",
+        )
     direction = np.array(reader.GetDirection()).reshape(axes, axes)
     affine = np.eye(4)
     solid = min(axes, 3)

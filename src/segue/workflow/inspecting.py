@@ -1,0 +1,126 @@
+"""``check FILE``: what one file is, in one screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segue.dicom import looks_like_dicom, read_segments, tag_text
+from segue.dicom.files import read_dataset
+from segue.images import array_headers, image_stem, read
+from segue.volume import Geometry, Volume
+
+_MOST_DISTINCT = 20
+_MOST_LABELS = 256
+_AIR_HU = -900
+_HEADER = ["Modality", "Manufacturer", "ManufacturerModelName", "Units", "NumberOfFrames", "ImageType"]
+
+Rows = list[tuple[str, str]]
+
+
+def describe(path: Path) -> Rows:
+    """What a file is: its kind, grid, orientation, spacing, unit and range; of masks, what they name.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    rows = [("file", str(path))]
+    if path.suffix == ".npz":
+        arrays = array_headers(path).items()
+        return rows + [(name, f"{'x'.join(map(str, header.shape))} {header.dtype}") for name, header in arrays]
+    header = _dicom_header(path)
+    modality = tag_text(header, "Modality") if header is not None else ""
+    if modality == "RTSTRUCT":
+        return rows + _structures(path)
+    if modality == "SEG":
+        return rows + _segments(path)
+    volume = read(path)
+    return rows + _what(path, volume, header) + _grid(volume.geometry, len(volume.array)) + _values(volume.array)
+
+
+def _dicom_header(path: Path) -> Any:
+    return read_dataset(path, tags=_HEADER) if looks_like_dicom(path) else None
+
+
+def _structures(path: Path) -> Rows:
+    dataset = read_dataset(path)
+    names = [tag_text(item, "ROIName") for item in dataset.get("StructureSetROISequence") or []]
+    return [("what", f"DICOM RTSTRUCT: contours of {len(names)} structures"), ("names", ", ".join(names))]
+
+
+def _segments(path: Path) -> Rows:
+    masks = read_segments(path)
+    listed = [
+        (
+            f"label {segment.number}",
+            f"{segment.name}, {np.count_nonzero(segment.mask) * masks.geometry.voxel_ml:.3g} ml",
+        )
+        for segment in masks.segments[:_MOST_DISTINCT]
+    ]
+    return [("what", f"DICOM-SEG: {len(masks.segments)} segments"), *_grid(masks.geometry, 1), *listed]
+
+
+def _what(path: Path, volume: Volume, header: Any) -> Rows:
+    if header is not None:
+        device = " ".join(part for tag in _HEADER[1:3] if (part := tag_text(header, tag)))
+        unit = tag_text(header, "Units") or volume.unit
+        what = f"DICOM {tag_text(header, 'Modality')}, {tag_text(header, 'ImageType')}" + (
+            f", {device}" if device else ""
+        )
+        return [("what", what), ("unit", unit)]
+    told = _told_unit(path)
+    return [("what", _kind(volume.array)), ("unit", f"{told} (its sidecar says so)" if told else _unit(volume.array))]
+
+
+def _told_unit(path: Path) -> str | None:
+    """The unit in the sidecar that ``segue convert`` writes."""
+    try:
+        told = json.loads((path.parent / f"{image_stem(path)}.json").read_text(encoding="utf-8"))
+        return str(told["unit"]) if "unit" in told else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _is_labels(array: np.ndarray) -> bool:
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
+        return False
+    return bool(array.min() == 0) and 2 <= len(np.unique(array)) <= _MOST_LABELS and array.max() < 1000
+
+
+def _kind(array: np.ndarray) -> str:
+    if len(array) in (3, 4) and array.dtype == np.uint8:
+        return "colour image"
+    return "image or label map (few whole numbers from 0)" if _is_labels(array) else "image"
+
+
+def _unit(array: np.ndarray) -> str:
+    finite = array[np.isfinite(array)]
+    if finite.size and _AIR_HU * 4 <= finite.min() <= _AIR_HU and finite.max() > 100:
+        return "not told; the range is that of HU"
+    return "not told"
+
+
+def _grid(geometry: Geometry, channels: int) -> Rows:
+    extent = [n * s for n, s in zip(geometry.shape, geometry.spacing_mm, strict=True)]
+    sheared = f", sheared by {geometry.shear_degrees:.1f} degrees" if geometry.is_sheared else ""
+    return [
+        ("voxels", "x".join(map(str, geometry.shape)) + (f", {channels} channels" if channels > 1 else "")),
+        ("spacing mm", " x ".join(f"{value:.4g}" for value in geometry.spacing_mm)),
+        ("extent mm", " x ".join(f"{value:.0f}" for value in extent)),
+        ("orientation", geometry.axis_codes + sheared),
+    ]
+
+
+def _values(array: np.ndarray) -> Rows:
+    rows = [("type", str(array.dtype))]
+    finite = array[np.isfinite(array)]
+    if finite.size:
+        rows.append(("values", f"{finite.min():.6g} to {finite.max():.6g}, mean {finite.mean(dtype=np.float64):.6g}"))
+    if array.dtype.kind in "iu":
+        numbers = np.unique(array)
+        if len(numbers) <= _MOST_DISTINCT:
+            rows.append(("distinct", ", ".join(map(str, numbers.tolist()))))
+    return rows
