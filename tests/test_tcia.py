@@ -17,9 +17,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom_archives import Archives, Held, serving, zip_of
+from dicom_studies import Study, suv_of
 from segue.acquire import GetOptions, get, verify
 from segue.acquire.idc import Mirror, _listed
 from segue.acquire.series import Series, folder_name, is_uid
@@ -27,6 +29,7 @@ from segue.acquire.tcia import Archive
 from segue.acquire.transport import RefusedError, Transport
 from segue.catalogue import load_card
 from segue.core.errors import DataError
+from segue.images import read
 
 NAME = "acrin-nsclc-fdg-pet"
 
@@ -56,7 +59,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def bring(root: Path, cases: int | None = None) -> str:
-    """What ``get`` says at its end: in this release always an error, for nothing is converted."""
+    """What ``get`` says at its end: that nothing can be converted, for these files hold no images."""
     with pytest.raises(DataError) as caught:
         get(load_card(NAME), root, GetOptions(cases=cases))
     return str(caught.value)
@@ -147,7 +150,7 @@ def test_faults_that_pass(held: Archives) -> None:
 
 
 def test_a_collection_from_nbia(held: Archives, root: Path) -> None:
-    assert "all 4 DICOM series are there, but this release does not convert" in bring(root)
+    assert "all 4 DICOM series are there, but no study could be converted" in bring(root)
     assert all(is_there(root, each) for each in held.series)
     assert not leftovers(root)
     rows = rows_of(root)
@@ -158,6 +161,31 @@ def test_a_collection_from_nbia(held: Archives, root: Path) -> None:
     receipt = json.loads((root / "segue.json").read_text())
     assert receipt["unconverted"] and not receipt["partial"]
     assert receipt["licences"] == ["Creative Commons Attribution 3.0 Unported License"]
+
+
+def test_a_collection_ends_in_volumes(held: Archives, root: Path, tmp_path: Path) -> None:
+    held.series.clear()
+    for n in (1, 2):
+        folder = tmp_path / f"{n}"
+        study = Study(folder, f"ACRIN-NSCLC-FDG-PET-00{n}", True)
+        for number, modality in enumerate(("PT", "CT"), start=1):
+            study.add(modality, np.full((4, 8, 8), 1000.0 * n))
+            files = {path.name + ".dcm": path.read_bytes() for path in sorted(folder.rglob(f"IM{number:02d}*"))}
+            size = sum(map(len, files.values()))
+            held.add(study.patient, n, number, modality, FileSize=size, ImageCount=len(files)).files = files
+    first = get(load_card(NAME), root, GetOptions(cases=1))
+    assert [case.patient for case in first.cases] == ["ACRIN-NSCLC-FDG-PET-001"]
+    dataset = get(load_card(NAME), root, GetOptions())
+    assert [case.patient for case in dataset.cases] == ["ACRIN-NSCLC-FDG-PET-001", "ACRIN-NSCLC-FDG-PET-002"]
+    assert read(dataset.cases[1].image_files[1]).array.mean() == pytest.approx(suv_of(2000.0), rel=1e-4)
+    receipt = json.loads((root / "segue.json").read_text())
+    assert not receipt["unconverted"] and not receipt["partial"]
+    assert receipt["licences"] == ["Creative Commons Attribution 3.0 Unported License"]
+    held.requests.clear()
+    began = time.monotonic()
+    assert len(get(load_card(NAME), root, GetOptions()).cases) == 2
+    assert time.monotonic() - began < 1 and not held.requests
+    assert verify(root, lambda size: None).sound
 
 
 def test_a_second_run_asks_nothing(held: Archives, root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,15 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segue.acquire.archives import has_one_top, is_archive, is_junk, opened, require_space, unpack
+from segue.acquire.convert import ConvertOptions, convert, require_converted
 from segue.acquire.download import NotDownloadedError
 from segue.acquire.receipt import Origin, Source, write_receipt
 from segue.catalogue import Card, NpzLayout, all_cards, dataset_at, index
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
-from segue.core.files import atomic_path, content_key, file_digest, link, storage_fault
+from segue.core.files import atomic_path, content_key, file_digest, link, remove_leftovers, storage_fault
+from segue.dicom import looks_like_dicom
 from segue.images import array_headers
 
 _MOST_FOLDERS = 200
+_LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Staging:
             raise
         except DataError:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what gathers for another source lies there too
+                self.folder.parent.rmdir()
             raise
 
 
@@ -98,6 +104,8 @@ def _gather(card: Card, source: Path, root: Path, staging: Staging, copy: bool) 
                 _bring_folder(card, folder, staging.files, copy)
                 return Origin("imported", [Source(str(source.resolve()))])
     if not archives:
+        if source.is_dir() and _is_made_by_conversion(card, source):
+            return _convert(card, source, staging)
         raise wrong_data(card, source)
     if not all(is_archive(path) for path in archives):
         raise DataError(
@@ -109,7 +117,25 @@ def _gather(card: Card, source: Path, root: Path, staging: Staging, copy: bool) 
     hashes = _unpack_all(archives, source if source.is_dir() else source.parent, staging.files)
     if source.is_dir():
         _link_loose(source, root, staging.files, copy)
-    return Origin("imported", [_as_source(card, path) for path in archives], hashes)
+    sources = [_as_source(card, path) for path in archives]
+    if layout_root(card, staging.files) is None and _is_made_by_conversion(card, staging.files):
+        dicom = staging.folder / "dicom"
+        staging.files.rename(dicom)
+        return replace(_convert(card, dicom, staging), sources=sources)
+    return Origin("imported", sources, hashes)
+
+
+def _is_made_by_conversion(card: Card, folder: Path) -> bool:
+    """Whether these are the DICOM files from which the volumes of this dataset are made."""
+    files = (path for path in _files_below(folder) if path.suffix not in (".csv", ".txt", ".json"))
+    return card.layout.kind == "petct" and any(looks_like_dicom(path) for path in itertools.islice(files, _LOOKED_AT))
+
+
+def _convert(card: Card, source: Path, staging: Staging) -> Origin:
+    # The names of a public collection are those that its makers gave; a user's own may be patients' names.
+    options = ConvertOptions(keep_ids=card.collection is not None)
+    require_converted(convert(source, staging.files, options), staging.files)
+    return Origin("converted from DICOM", [Source(str(source.resolve()))])
 
 
 def _lacks_files(card: Card, folder: Path) -> bool:
@@ -122,6 +148,7 @@ def settle(card: Card, staging: Staging, root: Path, source: Path | str, origin:
 
     Files that lie in ``root`` already and did not come now stay there.
     """
+    remove_leftovers(staging.files)
     folder = _fitting(card, staging.files, source)
     if folder is None:
         raise wrong_data(card, staging.files, shown=source)

@@ -12,8 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
+from segue.acquire.convert import ConvertOptions, convert, require_converted
 from segue.acquire.idc import Located, Mirror
 from segue.acquire.receipt import Origin, Source, read_receipt, write_receipt
 from segue.acquire.series import (
@@ -43,11 +45,11 @@ def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
     """Download the collection's series to ``root/dicom/PATIENT/STUDY/SERIES``; those that are there are kept.
 
     ``series.csv`` beside them lists all series of the collection with their licences. When everything that is asked
-    for is there, nothing is asked of the network.
+    for is there, nothing is asked of the network. Then every study becomes volumes in ``root/PATIENT/STUDY``; those
+    that cannot be converted are told and listed in ``convert.csv``.
 
     Raises:
-        DataError: series that did not come (the others are there), or, when all came, that this release does not
-            convert DICOM yet.
+        DataError: series that did not come (the others are there), or no study could be converted.
         MachineError: the disk is full or may not be written.
     """
     listed = read_table(root)
@@ -73,12 +75,14 @@ def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
             value=str(failed[0]).replace("\n", " "),
             remedy="run the same command again: it brings only what is missing",
         )
-    raise DataError(
-        f"all {len(wanted)} DICOM series are there, but this release does not convert DICOM to volumes yet",
-        where=root / FOLDER,
-        remedy=f"convert them, then: segue get {card.name} --from THE_CONVERTED_FOLDER"
-        + (f"; or take a copy that is NIfTI: --release {card.copies[0].release}" if card.copies else ""),
-    )
+    try:
+        # The collection is public: its patients have the names that its makers gave them.
+        require_converted(convert(root / FOLDER, root, ConvertOptions(keep_ids=True)), root)
+    except DataError as error:
+        what = f"all {len(wanted)} DICOM series are there, but no study could be converted"
+        remedy = f"or take a copy that is NIfTI: --release {card.copies[0].release}" if card.copies else error.remedy
+        raise DataError(what, where=error.where, value=error.value or error.what, remedy=remedy) from error
+    return replace(_origin(root, listed), unconverted=False)
 
 
 def has_begun(root: Path) -> bool:
@@ -247,9 +251,18 @@ def _how(came: int, listed: int) -> str:
 
 
 def _finish(card: Card, root: Path, listed: Sequence[Series]) -> None:
-    """``series.csv`` and the receipt, with the hash of every file that came."""
-    records = {each.uid: came for each in listed if (came := read_record(root / each.folder)) is not None}
-    write_table(root, listed, records)
+    """``series.csv`` and the receipt of series that wait for their conversion."""
+    write_table(root, listed, _records(root, listed))
+    write_receipt(card, root, _origin(root, listed))
+
+
+def _records(root: Path, listed: Sequence[Series]) -> dict[str, Came]:
+    return {each.uid: came for each in listed if (came := read_record(root / each.folder)) is not None}
+
+
+def _origin(root: Path, listed: Sequence[Series]) -> Origin:
+    """Where the series came from, with the hash of every file that came."""
+    records = _records(root, listed)
     hashes = {
         (each.folder / name).as_posix(): sha256
         for each in listed
@@ -260,7 +273,7 @@ def _finish(card: Card, root: Path, listed: Sequence[Series]) -> None:
     brought: Counter[str] = Counter()
     for came in records.values():
         brought[came.source] += sum(size for size, _ in came.files.values())
-    origin = Origin(
+    return Origin(
         _how(len(here), len(listed)),
         [Source(name, size) for name, size in sorted(brought.items())],
         hashes,
@@ -268,4 +281,3 @@ def _finish(card: Card, root: Path, listed: Sequence[Series]) -> None:
         unconverted=True,
         licences=sorted({each.licence for each in here if each.licence}),
     )
-    write_receipt(card, root, origin)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segue.acquire import collection
+from segue.acquire.alone import alone
 from segue.acquire.arrive import bring
 from segue.acquire.fetch import fetch
 from segue.acquire.receipt import FILES, Origin, read_receipt, write_receipt
 from segue.catalogue import Card, Dataset, dataset_at, is_look_alike, not_there
-from segue.core.console import say, stage
+from segue.core.console import stage
 from segue.core.errors import MachineError, UsageError
-from segue.core.files import storage_fault
 from segue.synth import PetCtSettings, generate, look_alike
 
 
@@ -59,48 +56,8 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
         raise not_there(card, root)
     if root.is_symlink():
         root = root.resolve()  # a folder on a larger disk: it is filled, not replaced
-    with _alone(root):
+    with alone(root):
         return _got(card, root, options)
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Two of us at the same dataset take turns: the second one finds it done."""
-    lock = root.with_name(f".{root.name}.lock")
-    new_folders = [folder for folder in lock.parents if not folder.exists()]
-    handle = None
-    while handle is None:
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = lock.open("w")
-        except OSError as error:
-            if root.is_dir():  # a read-only disk: nothing can be brought, what is there can be opened
-                yield
-                return
-            raise storage_fault(error, root) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say(f"another segue is bringing this dataset to {root}; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if not _is_still(lock, handle.fileno()):
-            handle.close()  # whoever had it has removed it: this one locks nobody out
-            handle = None
-    with handle:
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # what came to nothing leaves no empty folders
-                for folder in new_folders:
-                    folder.rmdir()
-
-
-def _is_still(lock: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(lock.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _got(card: Card, root: Path, options: GetOptions) -> Dataset:
@@ -144,8 +101,12 @@ def _has_more_to_do(card: Card, root: Path, cases: int | None) -> bool:
         return collection.has_begun(root)
     if receipt.get("unconverted") is True:
         return True
-    partial = receipt.get("partial") is True
-    return partial and (cases is None or cases > len(dataset_at(card, root).labelled))
+    if receipt.get("partial") is not True:
+        return False
+    here = dataset_at(card, root)
+    # Of a collection of DICOM series, parts are counted in patients.
+    count = len({case.patient for case in here.cases}) if card.collection is not None else len(here.labelled)
+    return cases is None or cases > count
 
 
 def _generate(root: Path, options: GetOptions) -> Origin:

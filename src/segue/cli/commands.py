@@ -150,6 +150,34 @@ def _say_verified(verified: Any, name: str) -> None:
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Any folder with DICOM files in it.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where PATIENT/STUDY folders are written.")],
+    suv: Annotated[str, typer.Option(help="Rule of SUV: standard or autopet-compat.")] = "standard",
+    suv_type: Annotated[str, typer.Option(help="bw, lbm, lbm-james, lbm-janma, ibw or bsa.")] = "bw",
+    series: Annotated[
+        list[str] | None, typer.Option(help="Series Instance UID to take where several could be meant.")
+    ] = None,
+    keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Name folders by Patient ID, not by pseudonym.")] = False,
+    workers: Workers = None,
+) -> None:
+    """Turn DICOM studies into volumes: PET as SUV, CT on its grid, structures and segmentations as masks.
+
+    OUT/convert.csv has a line for each study and series. Stopped at any moment, the same command goes on.
+    Exit code 3 if something could not be converted.
+
+    Example: segue convert exports/ data/clinic
+    """
+    from segue.workflow.converting import convert as run_convert
+    from segue.workflow.converting import options
+
+    lines, failed = run_convert(source, output, options(suv, suv_type, series or [], keep_ids, workers))
+    result("\n".join(lines))
+    if failed:
+        raise typer.Exit(3)
+
+
+@app.command()
 def check(
     what: Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an image.")],
     data: Data = Path("data"),
@@ -161,13 +189,12 @@ def check(
 
     Example: segue check msd/hippocampus
     """
-    from segue.images import is_image
+    from segue.workflow.inspecting import describe
     from segue.workflow.look import check as run_check
-    from segue.workflow.look import describe_image
 
     checked = run_check(what, data, workers)
-    if Path(what).is_file() and is_image(Path(what)) and not checked.errors:
-        for name, value in describe_image(Path(what)):
+    if Path(what).is_file() and not what.endswith((".yaml", ".yml")) and not checked.errors:
+        for name, value in describe(Path(what)):
             result(f"{name:<12} {value}")
     order = {"error": 0, "warning": 1, "note": 2}
     for finding in sorted(checked.findings, key=lambda f: (order[f.severity], f.case)):
