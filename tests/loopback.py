@@ -24,6 +24,10 @@ class Habits:
         busy: how many answers are 429, with ``retry_after``.
         rate: bytes per second over all connections, where it is limited.
         page: what comes instead of the file.
+        if_range: it looks whether the file is still the one that a part is asked of.
+        silent_after: bytes after which nothing more comes, without an end, for the next ``silences`` answers.
+        promised: bytes more than it sends that it says it sends.
+        headers: sent with every file.
     """
 
     ranges: bool = True
@@ -35,6 +39,12 @@ class Habits:
     rate: float | None = None
     page: tuple[str, bytes] | None = None
     status: int | None = None
+    if_range: bool = True
+    silent_after: int | None = None
+    silences: int = 0
+    promised: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -92,7 +102,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         tag = '"' + hashlib.md5(f"{path.stat().st_mtime_ns}-{size}".encode()).hexdigest() + '"'
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         start, stop = 0, size
-        if wanted and habits.ranges and self.headers.get("If-Range", tag) == tag:
+        same = self.headers.get("If-Range", tag) == tag or not habits.if_range
+        if wanted and habits.ranges and same:
             start, stop = int(wanted[1]), min(size, int(wanted[2]) + 1 if wanted[2] else size)
             if start >= size:
                 self.send_error(416)
@@ -101,12 +112,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         else:
             self.send_response(200)
-        self.send_header("ETag", tag)
+        if "ETag" not in habits.headers:
+            self.send_header("ETag", tag)
+        for header in habits.headers.items():
+            self.send_header(*header)
         self.send_header("Content-Type", "application/octet-stream")
         if habits.ranges:
             self.send_header("Accept-Ranges", "bytes")
         if habits.length:
-            self.send_header("Content-Length", str(stop - start))
+            self.send_header("Content-Length", str(stop - start + habits.promised))
+            self.close_connection = habits.promised > 0
         else:
             self.send_header("Connection", "close")
             self.close_connection = True
@@ -114,6 +129,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with habits.lock:
             cut = habits.cut_after if habits.cuts > 0 else None
             habits.cuts -= cut is not None
+            silent = habits.silent_after if habits.silences > 0 else None
+            habits.silences -= silent is not None
         with path.open("rb") as handle, contextlib.suppress(ConnectionError):
             handle.seek(start)
             left, done = stop - start, 0
@@ -124,6 +141,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     self.wfile.flush()
                     self.close_connection = True
                     self.connection.close()
+                    return
+                if silent is not None and done + len(block) > silent:
+                    self.wfile.write(block[: max(0, silent - done)])
+                    habits.over.wait(60)
+                    self.close_connection = True
                     return
                 self._slow_down(habits, len(block))
                 self.wfile.write(block)
@@ -153,5 +175,6 @@ def serving(folder: Path, habits: Habits | None = None) -> Iterator[tuple[str, H
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", server.habits
     finally:
+        server.habits.over.set()
         server.shutdown()
         server.server_close()

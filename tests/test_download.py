@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -57,8 +58,14 @@ def fetch(target: Path, *urls: str, **known: object) -> Received:
         Habits(cut_after=700_000, cuts=4),
         Habits(busy=2, retry_after="0"),
         Habits(busy=1, retry_after=None),
+        Habits(headers={"ETag": 'W/"weak"'}),
+        Habits(headers={"Content-Encoding": "identity"}),
+        Habits(cut_after=MIB, cuts=2, headers={"ETag": 'W/"weak"'}),
     ],
-    ids=["ranges", "no ranges", "no length", "cut connections", "busy", "busy without saying how long"],
+    ids=[
+        *("ranges", "no ranges", "no length", "cut connections", "busy", "busy without saying how long"),
+        *("weak tag", "no encoding", "weak tag, cut connections"),
+    ],
 )
 def test_what_arrives_is_what_was_sent(served: Path, tmp_path: Path, habits: Habits) -> None:
     content = content_of(served / "a.bin", 5 * MIB + 17)
@@ -93,6 +100,73 @@ def test_a_changed_file_is_fetched_anew(served: Path, tmp_path: Path) -> None:
         new = content_of(served / "a.bin", 3 * MIB, seed=2)
         fetch(tmp_path / "a.bin", f"{url}/a.bin")
     assert (tmp_path / "a.bin").read_bytes() == new
+
+
+def test_a_server_that_gives_parts_of_whatever_lies_there_now(served: Path, tmp_path: Path) -> None:
+    """It does not look at If-Range: only the tag of its answer says that the file is another one."""
+    content_of(served / "a.bin", 3 * MIB, seed=1)
+    with serving(served, Habits(cut_after=MIB, cuts=100, if_range=False)) as (url, habits):
+        assert _interrupted_download(tmp_path, url, habits, 0.5).stat().st_size > 0
+        habits.cuts = 0
+        new = content_of(served / "a.bin", 3 * MIB, seed=2)
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == new
+
+
+def test_silence_is_told_and_asked_again(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transport_module, "_SILENCE_S", 1.0)
+    monkeypatch.setattr("segue.acquire.download._WORTH_TELLING_S", 0.5)
+    content = content_of(served / "a.bin", 3 * MIB)
+    with serving(served, Habits(silent_after=MIB, silences=1)) as (url, habits):
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+        assert habits.sent < 4 * MIB
+    assert (tmp_path / "a.bin").read_bytes() == content
+    assert "nothing came for 1 s; again in" in capsys.readouterr().err
+
+
+def test_control_c_does_not_wait_for_a_silent_server(served: Path, tmp_path: Path) -> None:
+    content_of(served / "a.bin", 40 * MIB)
+    card = (
+        "name: mine/silent\ntitle: S\nchannels: [{name: MRI}]\nlabels: {1: a}\nlayout: {kind: decathlon}\n"
+        "access: {kind: open}\nfiles: [{name: a.zip, url: '%s/a.bin'}]\n"
+    )
+    with serving(served, Habits(silent_after=MIB, silences=100)) as (url, habits):
+        (tmp_path / "silent.yaml").write_text(card % url)
+        command = [sys.executable, "-m", "segue", "get", "silent.yaml"]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        while habits.silences > 98:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert "the same command goes on" in process.communicate(timeout=10)[1]
+        assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("habits", "message"),
+    [
+        (Habits(headers={"Content-Encoding": "gzip"}), "compressed .gzip., which nobody asked for"),
+        (Habits(promised=1000, ranges=False), "(?i)peer closed|incomplete|early"),
+    ],
+    ids=["compressed", "a length that is a lie"],
+)
+def test_servers_that_cannot_be_believed(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, habits: Habits, message: str
+) -> None:
+    monkeypatch.setattr("segue.acquire.download.backoff_s", lambda attempt: 0.01)
+    content_of(served / "a.bin", 100_000)
+    with serving(served, habits) as (url, _), pytest.raises(DataError, match=message):
+        fetch(tmp_path / "a.bin", f"{url}/a.bin")
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_a_gz_that_is_called_compressed_is_what_it_is(served: Path, tmp_path: Path) -> None:
+    content = content_of(served / "a.nii.gz", 100_000)
+    with serving(served, Habits(headers={"Content-Encoding": "x-gzip"})) as (url, _):
+        fetch(tmp_path / "a.nii.gz", f"{url}/a.nii.gz")
+    assert (tmp_path / "a.nii.gz").read_bytes() == content
 
 
 DOWNLOADER = """\
@@ -335,6 +409,40 @@ def test_some_cases_come_alone(blobs: Path, served: Path, tmp_path: Path, kind: 
         assert json.loads((root / "segue.json").read_text())["partial"] is False
 
 
+def test_cases_that_came_before_an_interruption_are_not_fetched_again(
+    blobs: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted((blobs / "imagesTr").glob("*")):
+        path.write_bytes(path.read_bytes() + np.random.default_rng(0).bytes(2_000_000))
+    archive = packed(blobs, served, "tar")
+    root = tmp_path / "blobs"
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with serving(served) as (url, habits):
+        card = remote_card(blobs, f"{url}/{archive.name}", archive=archive)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("segue.acquire.fetch.settle", killed)
+            get(card, root, GetOptions(cases=3))
+        assert habits.sent > 6_000_000
+        habits.sent = 0
+        assert len(get(card, root, GetOptions(cases=3)).cases) == 3
+        assert habits.sent < 4_000_000  # the headers between
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_progress_counts_every_byte_once_whatever_address_gives_it(served: Path, tmp_path: Path) -> None:
+    (served / "bad").mkdir()
+    content_of(served / "bad" / "a.bin", 3 * MIB, seed=1)
+    content = content_of(served / "a.bin", 3 * MIB, seed=2)
+    counts: list[int] = []
+    with serving(served) as (url, _), Transport() as transport:
+        wanted = Wanted([f"{url}/bad/a.bin", f"{url}/a.bin"], sha256=hashlib.sha256(content).hexdigest())
+        download(transport, wanted, tmp_path / "a.bin", counts.append)
+    assert sum(counts) == 3 * MIB
+
+
 def test_an_unsafe_archive_from_the_network_leaves_nothing(blobs: Path, served: Path, tmp_path: Path) -> None:
     archive = served / "x.tar"
     with tarfile.open(archive, "w") as tar:
@@ -407,6 +515,71 @@ def test_import_of_a_loose_mixture(blobs: Path, tmp_path: Path) -> None:
     assert all(path.exists() for case in dataset.cases for path in case.files)
 
 
+def _brats(folder: Path, *cases: str) -> None:
+    from test_layouts import image_file
+
+    for case in cases:
+        for channel in ("t1", "t1ce", "t2", "flair"):
+            image_file(folder / case / f"{case}_{channel}.nii.gz")
+        image_file(folder / case / f"{case}_seg.nii.gz", labels=True)
+
+
+@pytest.mark.parametrize("kind", ["folders", "archives", "an archive of archives"])
+def test_a_dataset_in_parts_comes_together(tmp_path: Path, kind: str) -> None:
+    down = tmp_path / "down"
+    for part, cases in {"one": ["BraTS2021_00001", "BraTS2021_00002"], "two": ["BraTS2021_00003"]}.items():
+        _brats(down / part, *cases)
+    _brats(down / "again", "BraTS2021_00003")  # the same once more counts once
+    if kind != "folders":
+        for part in ("one", "two"):
+            with tarfile.open(down / f"{part}.tar.gz", "w:gz") as tar:
+                tar.add(down / part, arcname=".")
+        for part in ("one", "two", "again"):
+            shutil.rmtree(down / part)
+    source = down
+    if kind == "an archive of archives":
+        source = tmp_path / "archive.zip"
+        with zipfile.ZipFile(source, "w") as out:
+            for path in down.iterdir():
+                out.write(path, path.name)
+    root = tmp_path / "data" / "x"
+    dataset = get(load_card("brats/2021"), root, GetOptions(source=source))
+    assert [case.id for case in dataset.cases] == ["BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003"]
+    assert len(list(root.rglob("*.nii.gz"))) == 15
+    checked = verify(root, lambda number: None)
+    assert checked.sound and checked.files == 15 and checked.hashed == (0 if kind == "folders" else 15)
+    assert [path.name for path in root.parent.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("channel", ["t1", "flair"])
+def test_a_missing_image_is_counted_whichever_it_is(tmp_path: Path, channel: str) -> None:
+    from segue.workflow.getting import bring
+
+    _brats(tmp_path / "down", "BraTS2021_00001", "BraTS2021_00002")
+    (tmp_path / "down" / "BraTS2021_00002" / f"BraTS2021_00002_{channel}.nii.gz").unlink()
+    said = bring(load_card("brats/2021"), tmp_path / "x", GetOptions(source=tmp_path / "down"))
+    assert f"missing: 1 files, such as BraTS2021_00002/BraTS2021_00002_{channel}.nii.gz" in said
+    assert not any("unexpected" in line for line in said)
+
+
+@pytest.mark.parametrize("moment", ["between the renamings", "after them"])
+def test_killed_while_the_new_takes_the_place_of_the_old(blobs: Path, tmp_path: Path, moment: str) -> None:
+    card, _ = resolve(blobs)
+    root = tmp_path / "data" / "x"
+    get(card, root, GetOptions(source=blobs, copy=True))
+    (root / "notes.txt").write_text("mine")
+    before = root.parent / ".x.arriving" / "0123abcd" / "before"
+    before.parent.mkdir(parents=True)
+    if moment == "after them":
+        shutil.copytree(root, before)
+    else:
+        root.rename(before)
+    dataset = get(card, root, GetOptions(source=blobs, copy=True))
+    assert len(dataset.labelled) == 10
+    assert (root / "notes.txt").read_text() == "mine"
+    assert [path.name for path in root.parent.iterdir()] == ["x"]
+
+
 def test_another_edition_is_recognised(tmp_path: Path) -> None:
     from test_layouts import image_file
 
@@ -434,6 +607,26 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absurdly large"):
         get(load_card("msd/spleen"), tmp_path / "data", GetOptions(source=archive))
     assert not (tmp_path / "data").exists()
+
+
+def test_a_bomb_in_a_tar_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Seven terabytes in ten kilobytes: what is promised is enough to know."""
+    big = tarfile.TarInfo("x/zeros.nii")
+    big.size = 7 << 40
+    archive = tmp_path / "bomb.tar.gz"
+    with gzip.open(archive, "wb") as out:
+        out.write(big.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(10):
+            out.write(b"\0" * MIB)
+    with pytest.raises(DataError, match="absurdly large"):
+        get(load_card("msd/spleen"), tmp_path / "data" / "x", GetOptions(source=archive))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", ".hidden", "a/b.tar", ""])
+def test_a_card_cannot_name_a_file_elsewhere(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        RemoteFile(name=name, url="http://127.0.0.1/x")
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "C:/evil", "a/../../evil"])

@@ -129,6 +129,19 @@ def test_a_full_disk_while_importing_is_told_and_leaves_no_half(blobs: Path, sma
         assert not (small_disk / "blobs").exists()
 
 
+def test_a_read_only_disk_is_told_and_what_lies_there_opens(blobs: Path, small_disk: Path, tmp_path: Path) -> None:
+    card, _ = resolve(blobs)
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    get(card, small_disk / "there", GetOptions(source=blobs, copy=True))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    before = _tree(small_disk)
+    assert len(get(card, small_disk / "there", GetOptions()).labelled) == 10
+    for root in ("there", "elsewhere"):
+        with pytest.raises(MachineError, match="may not be written"):
+            get(card, small_disk / root, GetOptions(source=blobs, copy=True))
+    assert _tree(small_disk) == before
+
+
 def test_a_full_disk_while_converting_is_told(small_disk: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 30_000, (20, 128, 128)).astype(float)
     Study(tmp_path / "dicom", "A", True).add("PT", noise)

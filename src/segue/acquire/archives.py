@@ -76,8 +76,7 @@ def opened(archive: Path) -> Iterator[list[Member]]:
                 members = zip_members(content, archive.name, archive.stat().st_size)
             else:
                 tar = stack.enter_context(tarfile.open(archive))
-                members = list(tar_members(tar, archive.name))
-                _refuse_bombs(sum(member.bytes for member in members), archive.stat().st_size, archive.name)
+                members = list(tar_members(tar, archive.name, archive.stat().st_size))
         except BROKEN as error:
             raise damaged(archive, error) from error
         yield members
@@ -92,9 +91,17 @@ def damaged(archive: Path | str, error: Exception) -> DataError:
     )
 
 
-def tar_members(content: tarfile.TarFile, archive: str) -> Iterator[Member]:
-    """The files of a tar, also of one that is still arriving (``mode="r|"``): each is to be read before the next."""
+def tar_members(content: tarfile.TarFile, archive: str, archive_bytes: int | None = None) -> Iterator[Member]:
+    """The files of a tar, also of one that is still arriving (``mode="r|"``): each is to be read before the next.
+
+    Raises:
+        DataError: as :func:`zip_members`; with ``archive_bytes`` an absurd ratio too, before what promises it is read.
+    """
+    promised = 0
     for info in content:
+        promised += info.size
+        if archive_bytes is not None:
+            _refuse_bombs(promised, archive_bytes, archive)
         name = _safe(info.name, archive, (info.isfile() and not info.issparse()) or info.isdir())
         if info.isfile() and name.parts:
             yield Member(name, info.size, functools.partial(_extracted, content, info))

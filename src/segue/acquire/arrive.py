@@ -7,64 +7,22 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from segue.acquire.archives import has_one_top, is_archive, is_junk, opened, require_space, unpack
 from segue.acquire.convert import ConvertOptions, convert, require_converted
-from segue.acquire.download import NotDownloadedError
+from segue.acquire.exchange import BEFORE, Staging, arriving, staging_of
 from segue.acquire.receipt import Origin, Source, write_receipt
 from segue.catalogue import Card, NpzLayout, all_cards, dataset_at, index
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
-from segue.core.files import atomic_path, content_key, file_digest, link, remove_leftovers, storage_fault
+from segue.core.files import atomic_path, file_digest, link, remove_leftovers, storage_fault
 from segue.dicom import looks_like_dicom
 from segue.images import array_headers
 
 _MOST_FOLDERS = 200
 _LOOKED_AT = 200
-
-
-@dataclass(frozen=True)
-class Staging:
-    """Where a dataset gathers before it appears whole; kept when interrupted, so that the rest goes on.
-
-    Attributes:
-        files: what the dataset will be.
-        downloads: archives as they come, and what is known of those that are unpacked.
-    """
-
-    folder: Path
-
-    @property
-    def files(self) -> Path:
-        return self.folder / "files"
-
-    @property
-    def downloads(self) -> Path:
-        return self.folder / "downloads"
-
-    @contextlib.contextmanager
-    def or_nothing(self) -> Iterator[None]:
-        """What turns out to be wrong is not kept; what was only interrupted is."""
-        try:
-            yield
-        except NotDownloadedError:
-            raise
-        except DataError:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # what gathers for another source lies there too
-                self.folder.parent.rmdir()
-            raise
-
-
-def staging_of(root: Path, *purpose: object) -> Staging:
-    """A place beside ``root``. What comes for another ``purpose`` (another source, another release) gathers apart."""
-    return Staging(_arriving(root) / content_key(*purpose)[:8])
-
-
-def _arriving(root: Path) -> Path:
-    return root.parent / f".{root.name}.arriving"
 
 
 def bring(card: Card, source: Path, root: Path, copy: bool = False, origin: Origin | None = None) -> Origin:
@@ -101,7 +59,9 @@ def _gather(card: Card, source: Path, root: Path, staging: Staging, copy: bool) 
         if folder is not None:
             _refuse_itself(folder, source, root)
             if not (archives and _lacks_files(card, folder)):
-                _bring_folder(card, folder, staging.files, copy)
+                for part in _parts(card, folder, source):
+                    if part == folder or folder not in part.parents:  # those below come with it
+                        _bring_folder(card, part, staging.files, copy)
                 return Origin("imported", [Source(str(source.resolve()))])
     if not archives:
         if source.is_dir() and _is_made_by_conversion(card, source):
@@ -115,10 +75,15 @@ def _gather(card: Card, source: Path, root: Path, staging: Staging, copy: bool) 
             remedy="unpack it first, then give the folder",
         )
     hashes = _unpack_all(archives, source if source.is_dir() else source.parent, staging.files)
+    inner = _archives_in(staging.files, root)
+    if inner and _layout_or_none(card, staging.files) is None:  # an archive of archives
+        hashes |= _unpack_all(inner, staging.files, staging.files)
+        for path in inner:
+            path.unlink()
     if source.is_dir():
         _link_loose(source, root, staging.files, copy)
     sources = [_as_source(card, path) for path in archives]
-    if layout_root(card, staging.files) is None and _is_made_by_conversion(card, staging.files):
+    if _layout_or_none(card, staging.files) is None and _is_made_by_conversion(card, staging.files):
         dicom = staging.folder / "dicom"
         staging.files.rename(dicom)
         return replace(_convert(card, dicom, staging), sources=sources)
@@ -153,9 +118,14 @@ def settle(card: Card, staging: Staging, root: Path, source: Path | str, origin:
     if folder is None:
         raise wrong_data(card, staging.files, shown=source)
     dataset_at(card, folder)
-    prefix = folder.relative_to(staging.files).as_posix()
-    start = "" if prefix == "." else f"{prefix}/"
-    files = {name[len(start) :]: digest for name, digest in origin.files.items() if name.startswith(start)}
+    files: dict[str, str] = {}
+    for part in reversed(_parts(card, folder, staging.files)):
+        prefix = part.relative_to(staging.files).as_posix()
+        start = "" if prefix == "." else f"{prefix}/"
+        files |= {name[len(start) :]: digest for name, digest in origin.files.items() if name.startswith(start)}
+        if part != folder:
+            _keep_others(part, folder)
+            shutil.rmtree(part)
     origin = replace(origin, files=files)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -163,13 +133,13 @@ def settle(card: Card, staging: Staging, root: Path, source: Path | str, origin:
             _keep_others(root, folder)
         write_receipt(card, folder, origin)
         if root.is_dir() and any(root.iterdir()):
-            root.rename(staging.folder / "before")  # a kill here leaves all of it to the next call
+            root.rename(staging.folder / BEFORE)
         folder.rename(root)
     except OSError as error:
         raise storage_fault(error, root) from error
-    shutil.rmtree(staging.folder if origin.partial else _arriving(root), ignore_errors=True)
+    shutil.rmtree(staging.folder if origin.partial else arriving(root), ignore_errors=True)
     with contextlib.suppress(OSError):
-        _arriving(root).rmdir()
+        arriving(root).rmdir()
     return origin
 
 
@@ -210,6 +180,27 @@ def layout_root(card: Card, source: Path) -> Path | None:
     return None
 
 
+def _layout_or_none(card: Card, folder: Path) -> Path | None:
+    try:
+        return layout_root(card, folder)
+    except DataError:
+        return None  # it is told when everything is there
+
+
+def _parts(card: Card, folder: Path, top: Path) -> list[Path]:
+    """``folder``, and those with annotated cases that it has not: a dataset that came in parts."""
+    if card.layout.kind not in ("files", "petct"):  # the others have one listing of everything
+        return [folder]
+    found, ids = [folder], {case.id for case in index(folder, card)}
+    for other in _folders(top, depth=3):
+        with contextlib.suppress(DataError):
+            cases = index(other, card)
+            if any(case.annotated for case in cases) and ids.isdisjoint(case.id for case in cases):
+                found.append(other)
+                ids.update(case.id for case in cases)
+    return found
+
+
 def _folders(top: Path, depth: int) -> Iterator[Path]:
     """``top``, then its folders level by level; a level of very many folders is one of cases and not entered."""
     level = [top]
@@ -231,6 +222,7 @@ def wrong_data(card: Card, folder: Path, shown: Path | str | None = None) -> Dat
         dataset_at(card, folder)
     except DataError as error:
         error.where = str(shown)
+        error.value = error.value and error.value.replace(str(folder), str(shown))
         return error
     return DataError(f"this is not {card.name}", where=shown, remedy="give what you downloaded for this dataset")
 
@@ -355,7 +347,7 @@ def _like(path: Path) -> tuple[int, int]:
 def _as_source(card: Card, archive: Path) -> Source:
     """The archive with its hash; one that differs from the official file of its name is told."""
     with stage("hash", archive.stat().st_size) as shown:
-        sha256 = file_digest(archive)
+        sha256 = file_digest(archive, shown.advance)
         shown.note(archive.name)
     official = next((file for file in card.files if file.name == archive.name and file.sha256), None)
     if official is not None and official.sha256 != sha256:

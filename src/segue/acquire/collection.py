@@ -9,9 +9,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from segue.acquire.idc import Located, Mirror
 from segue.acquire.receipt import Origin, Source, read_receipt, write_receipt
 from segue.acquire.series import (
     FOLDER,
-    TABLE,
     Came,
     Series,
     clear_leftovers,
@@ -31,6 +30,7 @@ from segue.acquire.series import (
     write_table,
 )
 from segue.acquire.tcia import ATTEMPTS, Archive
+from segue.acquire.threads import ended, spawned
 from segue.acquire.transport import Transport
 from segue.catalogue import Card
 from segue.core.console import Stage, byte_count, say, stage
@@ -39,6 +39,7 @@ from segue.core.errors import DataError
 AT_A_TIME = 6
 CLINICAL = "clinical"
 _ATTEMPTS_BESIDE_A_MIRROR = 2
+_TIDY_UP_S = 3.0
 
 
 def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
@@ -83,11 +84,6 @@ def fetch(card: Card, root: Path, patients: int | None = None) -> Origin:
         remedy = f"or take a copy that is NIfTI: --release {card.copies[0].release}" if card.copies else error.remedy
         raise DataError(what, where=error.where, value=error.value or error.what, remedy=remedy) from error
     return replace(_origin(root, listed), unconverted=False)
-
-
-def has_begun(root: Path) -> bool:
-    """Whether series were being brought to ``root`` when a process was killed that had written no receipt yet."""
-    return (root / TABLE).is_file()
 
 
 def _listing(card: Card, transport: Transport) -> tuple[list[Series], dict[str, Located]]:
@@ -150,20 +146,28 @@ def _bring(transport: Transport, root: Path, wanted: Sequence[Series], located: 
 
     with stage("download", sum(size or 0 for size in sizes) if all(sizes) else None) as bar:
         shown = _Shown(bar, len(missing))
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            jobs = [pool.submit(one, series) for series in missing]
-            try:
-                for job in as_completed(jobs):
-                    error = job.exception()
-                    if isinstance(error, DataError):
-                        failed.append(error)
-                    elif error is not None:
-                        raise error
-                    shown.one_more()
-            except BaseException:
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        todo = deque(missing)
+
+        def some() -> None:
+            while not stopped.is_set():
+                try:
+                    series = todo.popleft()
+                except IndexError:
+                    return
+                try:
+                    one(series)
+                except DataError as error:
+                    failed.append(error)
+                shown.one_more()
+
+        jobs = [spawned(some) for _ in range(min(AT_A_TIME, len(missing)))]
+        try:
+            errors = ended(jobs)
+        finally:
+            stopped.set()
+            wait(jobs, _TIDY_UP_S)  # a silent server holds nobody longer
+        if errors:
+            raise errors[0]
         bar.note(f"{len(missing) - len(failed)} of {len(missing)} series, {byte_count(shown.came)}")
     return failed
 

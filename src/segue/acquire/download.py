@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
 import io
 import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
+from segue.acquire.exchange import NotDownloadedError
+from segue.acquire.threads import StoppedError, ended, spawned
 from segue.acquire.transport import CHUNK, Answer, RefusedError, Transport, TryAgainError, backoff_s
 from segue.core.console import byte_count, duration, say
 from segue.core.errors import DataError, MachineError
@@ -26,7 +30,6 @@ CONNECTIONS = 4
 _PIECE = 32 << 20
 # An address that has given something is worth waiting for; one that never answered has mirrors.
 _ATTEMPTS, _FIRST_ATTEMPTS = 6, 3
-_LOOK_EVERY_S = 0.2
 
 # Who asks to come back later than this is passed over for a mirror.
 _LONGEST_WAIT_S = 600.0
@@ -99,10 +102,6 @@ def download(
     )
 
 
-class NotDownloadedError(DataError):
-    """No address gives the file now; what has come of it waits for the next time."""
-
-
 class _WrongContentError(Exception):
     pass
 
@@ -127,7 +126,7 @@ class _Arrival:
         self._part = target.with_name(f".{target.name}.part")
         self._journal_path = target.with_name(f".{target.name}.part.journal")
         self._stopped = threading.Event()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._pieces: collections.deque[tuple[int, int | None]] = collections.deque()
         self._have: list[tuple[int, int]] = []
         self._known = False  # the server has answered: total and validator hold
@@ -135,6 +134,9 @@ class _Arrival:
         self._total: int | None = None
         self._validator: str | None = None
         self._fetched = 0
+        self._shown = 0  # the next address begins to count anew
+        self._left_alone = False  # threads that wait for a silent server have the files still
+        self._told: set[str] = set()
 
     def __enter__(self) -> _Arrival:
         self._part.parent.mkdir(parents=True, exist_ok=True)
@@ -143,10 +145,13 @@ class _Arrival:
         self._journal = self._journal_path.open("a", encoding="utf-8")
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._stop()
-        self._journal.close()
-        os.close(self._file)
+        if kind is not None:
+            self._on_bytes(-self._shown)
+        if not self._left_alone:
+            self._journal.close()
+            os.close(self._file)
 
     def run(self, follow: Follower | None, stopped: threading.Event | None = None) -> Received:
         hashes = {"sha256": hashlib.sha256()}
@@ -176,14 +181,16 @@ class _Arrival:
             self._pieces.append((start, min(start + _PIECE, stop)))
         else:
             self._known = True  # all is here, and the process ended before it could say so
-        with ThreadPoolExecutor(CONNECTIONS + len(followers)) as pool:
-            jobs = [pool.submit(self._work) for _ in range(CONNECTIONS)]
-            jobs += [pool.submit(each, io.BufferedReader(_InOrder(self), CHUNK)) for each in followers]
-            try:
-                done = _ended(jobs, stopped)
-                errors = [error for job in done if (error := job.exception()) is not None]
-            finally:
-                self._stop()
+        jobs = [spawned(self._work) for _ in range(CONNECTIONS)]
+        jobs += [spawned(functools.partial(each, io.BufferedReader(_InOrder(self), CHUNK))) for each in followers]
+        try:
+            errors = ended(jobs, stopped)
+        except BaseException:
+            self._left_alone = True
+            raise
+        finally:
+            self._stop()
+        wait(jobs)
         if errors:
             raise next((error for error in errors if not isinstance(error, StoppedError)), errors[0])
         received = self._finished({name: each.hexdigest() for name, each in hashes.items()})
@@ -256,7 +263,7 @@ class _Arrival:
         return None
 
     def _fetch(self, start: int, stop: int | None) -> None:
-        failures = 0
+        failures, heard = 0, time.monotonic()
         while not self._stopped.is_set():
             try:
                 with self._transport.get(self._url, start, stop, validator=self._validator, stopped=self._stopped) as (
@@ -274,7 +281,7 @@ class _Arrival:
                         if fresh:
                             self._write(fresh, start)
                             start += len(fresh)
-                            failures = 0
+                            failures, heard = 0, time.monotonic()
                         if stop is not None and position > stop:
                             break
                 if stop is None:
@@ -291,12 +298,20 @@ class _Arrival:
                     raise
                 if isinstance(error, _AnotherFileError):
                     start, stop = 0, _PIECE
-                wait = error.wait_s if error.wait_s is not None else backoff_s(failures - 1)
-                if wait > _LONGEST_WAIT_S:
-                    raise RefusedError(f"{error}; it may be asked again in {duration(wait)}") from error
-                if wait > _WORTH_TELLING_S:
-                    say(f"{self._url}: {error}; again in {duration(wait)}")
-                self._stopped.wait(wait)
+                wait_s = error.wait_s if error.wait_s is not None else backoff_s(failures - 1)
+                if wait_s > _LONGEST_WAIT_S:
+                    raise RefusedError(f"{error}; it may be asked again in {duration(wait_s)}") from error
+                if max(wait_s, time.monotonic() - heard) > _WORTH_TELLING_S:
+                    self._tell(str(error), wait_s)
+                self._stopped.wait(wait_s)
+
+    def _tell(self, reason: str, wait_s: float) -> None:
+        """Why nothing moves; once, whichever of the connections meets it."""
+        with self._changed:
+            known = reason in self._told
+            self._told.add(reason)
+        if not known:
+            say(f"{self._url}: {reason}; again in {duration(wait_s)}")
 
     def _accepted(self, answer: Answer, start: int, stop: int | None) -> tuple[int, int | None]:
         """Where the answer's bytes belong. The first one says how long the file is and whether parts can be had."""
@@ -308,7 +323,9 @@ class _Arrival:
                     raise RefusedError("the file changed while it was being downloaded")
                 return start, stop
             same = answer.start == start and answer.total is not None and answer.total == self._total
-            if not (self._have and same):
+            # Some servers give a part of whatever lies there now.
+            changed = self._validator is not None and answer.validator not in (None, self._validator)
+            if not (self._have and same) or changed:
                 if answer.start != 0:
                     # Another file than the one begun: its beginning is missing.
                     self._begin(answer)
@@ -319,7 +336,7 @@ class _Arrival:
             total = self._total
             if total is not None:
                 self._on_total(total)
-            self._on_bytes(sum(end - begin for begin, end in self._have))
+            self._show(sum(end - begin for begin, end in self._have))
             if answer.partial and total is not None:
                 stop = min(stop or total, total)
                 for begin, end in _gaps(self._have, max(start, stop), total):
@@ -361,7 +378,12 @@ class _Arrival:
             self._fetched += stop - start
             self._write_line([start, stop])
             self._changed.notify_all()
-        self._on_bytes(stop - start)
+        self._show(stop - start)
+
+    def _show(self, size: int) -> None:
+        with self._changed:
+            self._shown += size
+        self._on_bytes(size)
 
     def _write_line(self, content: object) -> None:
         self._journal.write(json.dumps(content) + "\n")
@@ -380,20 +402,6 @@ class _Arrival:
 
 class _AnotherFileError(TryAgainError):
     """What is here is the beginning of a file that lies there no more."""
-
-
-class StoppedError(Exception):
-    """No more will come: somebody has ended it."""
-
-
-def _ended(jobs: list[Future[None]], stopped: threading.Event | None) -> set[Future[None]]:
-    """The jobs that have ended, once all have or one has failed."""
-    while True:
-        done, waiting = wait(jobs, None if stopped is None else _LOOK_EVERY_S, return_when=FIRST_EXCEPTION)
-        if not waiting or any(job.exception() is not None for job in done):
-            return done
-        if stopped is not None and stopped.is_set():
-            raise StoppedError
 
 
 class _InOrder(io.RawIOBase):

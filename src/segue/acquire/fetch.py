@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import json
+import shutil
 import tarfile
 import time
 from collections.abc import Callable
@@ -22,8 +24,9 @@ from segue.acquire.archives import (
     unpack,
     write_member,
 )
-from segue.acquire.arrive import Staging, settle, staging_of
+from segue.acquire.arrive import settle
 from segue.acquire.download import Received, Wanted, download
+from segue.acquire.exchange import Staging, staging_of
 from segue.acquire.picking import pick
 from segue.acquire.receipt import Origin, Source
 from segue.acquire.remote import remote_members
@@ -32,6 +35,9 @@ from segue.catalogue import Card, RemoteFile
 from segue.core.console import Stage, byte_count, stage
 from segue.core.errors import DataError
 from segue.core.files import file_digest, write_json
+
+# The rate is that of the last ten seconds or so.
+_MARK_S, _MARKS = 1.0, 10
 
 
 def fetch(card: Card, root: Path, cases: int | None = None) -> Origin:
@@ -135,18 +141,22 @@ def _read_done(path: Path) -> _Came | None:
 
 
 def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
-    began = 0.0
+    marks = collections.deque([(time.monotonic(), 0)])
     came = 0
 
     def on_bytes(number: int) -> None:
-        nonlocal began, came
-        if not began:  # what was here before comes first and says nothing about the line
-            began = time.monotonic()
-            shown.advance(number)
-            return
-        came += number
-        rate = came / max(0.001, time.monotonic() - began)
-        shown.advance(number, f"{name}, {byte_count(round(rate))}/s")
+        nonlocal came
+        now = time.monotonic()
+        if (shown.done or not shown.total) and number > 0:  # what was here before comes first: no news of the line
+            came += number
+        if now - marks[-1][0] > _MARK_S:
+            marks.append((now, came))
+        if len(marks) > _MARKS:
+            marks.popleft()
+        rate = (came - marks[0][1]) / max(0.1, now - marks[0][0])
+        there = byte_count(round(shown.done) + number)
+        whole = f" of {byte_count(round(shown.total))}" if shown.total else ""
+        shown.advance(number, f"{there}{whole}, {byte_count(round(rate))}/s  {name}")
 
     return on_bytes
 
@@ -161,17 +171,24 @@ def _fetch_cases(card: Card, root: Path, transport: Transport, cases: int) -> Or
             remedy="leave --cases out",
         )
     file = files[0]
-    staging = staging_of(root, "cases", card.release, file.name)
     reasons = []
     for url in [file.url, *file.mirrors]:
         try:
-            with remote_members(transport, url, file.name) as (members, raw), stage("download", None) as shown:
-                hashes = pick(card, members, staging.files, cases, on_case=lambda name: shown.advance(note=name))
+            with (
+                stage("download", None) as shown,
+                remote_members(transport, url, file.name, _with_rate(shown, "looking for the cases")) as (members, raw),
+            ):
+                staging = staging_of(root, "cases", card.release, file.name, url, raw.validator)
+                if raw.validator is None:
+                    shutil.rmtree(staging.folder, ignore_errors=True)  # nobody knows whether it is of the same file
+                hashes = pick(card, members, staging.files, cases)
                 shown.note(f"{cases} cases, {byte_count(raw.fetched)} of {byte_count(raw.size)}")
                 came = Source(url, raw.fetched)
             return settle(card, staging, root, url, Origin("downloaded", [came], hashes, partial=True))
         except (RefusedError, TryAgainError) as error:
             reasons.append(f"{url}: {error}")
+        except BROKEN as error:
+            raise damaged(url, error) from error
     raise DataError(
         "the cases could not be downloaded",
         where=card.name,

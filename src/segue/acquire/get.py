@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from segue.acquire import collection
 from segue.acquire.alone import alone
-from segue.acquire.arrive import bring
-from segue.acquire.fetch import fetch
+from segue.acquire.exchange import end_exchange
 from segue.acquire.receipt import FILES, Origin, read_receipt, write_receipt
+from segue.acquire.series import has_begun
 from segue.catalogue import Card, Dataset, dataset_at, is_look_alike, not_there
 from segue.core.console import stage
 from segue.core.errors import MachineError, UsageError
-from segue.synth import PetCtSettings, generate, look_alike
+
+if TYPE_CHECKING:
+    from segue.synth import PetCtSettings
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class GetOptions:
         cases: bring only so many cases.
         look_alike: make so many tiny cases in the dataset's layout instead of bringing the true ones.
         number: how many patients to generate (synthetic datasets).
-        synthetic: how to generate them.
+        synthetic: how to generate them, where it is not as usual.
     """
 
     source: Path | None = None
@@ -37,7 +39,7 @@ class GetOptions:
     cases: int | None = None
     look_alike: int | None = None
     number: int = 10
-    synthetic: PetCtSettings = field(default_factory=PetCtSettings)
+    synthetic: PetCtSettings | None = None
     workers: int | None = None
 
 
@@ -57,14 +59,18 @@ def get(card: Card, root: Path, options: GetOptions) -> Dataset:
     if root.is_symlink():
         root = root.resolve()  # a folder on a larger disk: it is filled, not replaced
     with alone(root):
+        end_exchange(root)
         return _got(card, root, options)
 
 
 def _got(card: Card, root: Path, options: GetOptions) -> Dataset:
+    # What is not needed is not imported: a dataset that is there is opened in a moment.
     _refuse_a_mixture(root, options)
     if options.look_alike is not None:
         _make_look_alike(card, root, options.look_alike)
     elif options.source is not None:
+        from segue.acquire.arrive import bring
+
         bring(card, options.source, root, options.copy)
     elif card.access.kind == "generated":
         _remember(card, root, _generate(root, options))
@@ -75,8 +81,12 @@ def _got(card: Card, root: Path, options: GetOptions) -> Dataset:
                 write_receipt(card, root, Origin("found here"))
         return dataset
     elif card.collection is not None and not card.files:
+        from segue.acquire import collection
+
         _remember(card, root, collection.fetch(card, root, options.cases))
     elif card.downloadable:
+        from segue.acquire.fetch import fetch
+
         fetch(card, root, options.cases)
     else:
         raise not_there(card, root)
@@ -98,7 +108,7 @@ def _has_more_to_do(card: Card, root: Path, cases: int | None) -> bool:
     if not card.downloadable:
         return False
     if not receipt and card.collection is not None and not card.files:
-        return collection.has_begun(root)
+        return has_begun(root)
     if receipt.get("unconverted") is True:
         return True
     if receipt.get("partial") is not True:
@@ -110,15 +120,18 @@ def _has_more_to_do(card: Card, root: Path, cases: int | None) -> bool:
 
 
 def _generate(root: Path, options: GetOptions) -> Origin:
+    from segue.synth import PetCtSettings, generate
+
+    settings = options.synthetic or PetCtSettings()
     with stage("generate", options.number) as progress:
         generate(
             root,
             options.number,
-            options.synthetic,
+            settings,
             workers=options.workers,
             on_done=lambda name: progress.advance(note=name),
         )
-    return Origin(f"generated, seed {options.synthetic.seed}, size {options.synthetic.size}")
+    return Origin(f"generated, seed {settings.seed}, size {settings.size}")
 
 
 def _refuse_a_mixture(root: Path, options: GetOptions) -> None:
@@ -141,6 +154,9 @@ def _refuse_a_mixture(root: Path, options: GetOptions) -> None:
 
 def _make_look_alike(card: Card, root: Path, number: int) -> None:
     """Make the dataset's download in small beside ``root``, and import it as a person's download is imported."""
+    from segue.acquire.arrive import bring
+    from segue.synth import look_alike
+
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".look-alike-") as folder:
         made = look_alike(card, Path(folder), number)

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segue.acquire.download import StoppedError
 from segue.acquire.series import Came, Series, number, write_record
+from segue.acquire.threads import StoppedError
 from segue.acquire.transport import RefusedError, Transport, TryAgainError, backoff_s
 from segue.core.errors import DataError
 from segue.core.files import atomic_path, write_text

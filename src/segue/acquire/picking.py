@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,13 +12,13 @@ from segue.acquire.archives import Member, is_junk, write_member
 from segue.acquire.arrive import layout_root
 from segue.catalogue import Card, Case, index
 from segue.core.errors import DataError
-from segue.core.files import write_json
+from segue.core.files import file_digest, write_json
 
 
-def pick(
-    card: Card, members: Iterator[Member], folder: Path, number: int, on_case: Callable[[str], None]
-) -> dict[str, str]:
+def pick(card: Card, members: Iterator[Member], folder: Path, number: int) -> dict[str, str]:
     """Write the first ``number`` annotated cases below ``folder``; gives the SHA-256 of each file.
+
+    What lies there already came out of the same archive and is whole: it is not fetched again.
 
     The layout is asked on a tree of empty files with the archive's names; only tables and listings are read for it.
 
@@ -51,17 +51,23 @@ def pick(
         cases = [case for case in index(root, card) if case.annotated and case.split == "train"][:number]
         for extra in _beside(card, top):
             if extra in known:
-                hashes[extra] = write_member(known[extra], folder, lambda number: None).sha256
+                hashes[extra] = _written(known[extra], folder)
         for case in cases:
             for path in case.files:
                 name = path.relative_to(outline).as_posix()
                 if name in known:
-                    hashes[name] = write_member(known[name], folder, lambda number: None).sha256
-            on_case(case.id)
+                    hashes[name] = _written(known[name], folder)
         if card.layout.kind == "decathlon":
             _shorten_listing(folder / top / "dataset.json", cases)
             hashes.pop((top / "dataset.json").as_posix(), None)
     return hashes
+
+
+def _written(member: Member, folder: Path) -> str:
+    path = folder.joinpath(*member.name.parts)
+    if path.is_file() and path.stat().st_size == member.bytes:
+        return file_digest(path)
+    return write_member(member, folder, lambda number: None).sha256
 
 
 def _outline(card: Card, member: Member, outline: Path) -> None:

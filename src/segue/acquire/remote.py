@@ -6,7 +6,7 @@ import io
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,10 +25,11 @@ class RemoteFile(io.RawIOBase):
 
     Attributes:
         fetched: bytes that came over the network.
+        validator: by which it is known to be the same file again, where the server gives one.
     """
 
-    def __init__(self, transport: Transport, url: str) -> None:
-        self._transport, self._url, self._position = transport, url, 0
+    def __init__(self, transport: Transport, url: str, on_bytes: Callable[[int], None] = lambda number: None) -> None:
+        self._transport, self._url, self._position, self._on_bytes = transport, url, 0, on_bytes
         self._kept, self._kept_at, self._window = b"", 0, _BUFFER
         self.fetched = 0
         with transport.get(url, 0, 1) as (answer, chunks):
@@ -36,7 +37,7 @@ class RemoteFile(io.RawIOBase):
                 raise RefusedError("this server does not give parts of files")
             for chunk in chunks:
                 self.fetched += len(chunk)
-            self.size, self._validator = answer.total, answer.validator
+            self.size, self.validator = answer.total, answer.validator
 
     def readable(self) -> bool:
         return True
@@ -73,12 +74,14 @@ class RemoteFile(io.RawIOBase):
         while True:
             try:
                 at = start + len(content)
-                with self._transport.get(self._url, at, stop, validator=self._validator) as (answer, chunks):
-                    if answer.start != at or answer.total != self.size:
+                with self._transport.get(self._url, at, stop, validator=self.validator) as (answer, chunks):
+                    same = answer.total == self.size and answer.validator in (None, self.validator)
+                    if answer.start != at or not same:
                         raise RefusedError("the file changed while it was read")
                     for chunk in chunks:
                         content += chunk
                         self.fetched += len(chunk)
+                        self._on_bytes(len(chunk))
                         failures = 0
                 if len(content) >= stop - start:
                     return bytes(content)
@@ -91,13 +94,15 @@ class RemoteFile(io.RawIOBase):
 
 
 @contextmanager
-def remote_members(transport: Transport, url: str, name: str) -> Iterator[tuple[Iterator[Member], RemoteFile]]:
+def remote_members(
+    transport: Transport, url: str, name: str, on_bytes: Callable[[int], None] = lambda number: None
+) -> Iterator[tuple[Iterator[Member], RemoteFile]]:
     """The files of a tar or zip at an address, found without fetching it: a zip's at once, a tar's one by one.
 
     Raises:
         RefusedError, TryAgainError: the address does not give parts of files. DataError: something unsafe in it.
     """
-    raw = RemoteFile(transport, url)
+    raw = RemoteFile(transport, url, on_bytes)
     stream = io.BufferedReader(raw, _BUFFER)
     if name.lower().endswith(".zip"):
         with zipfile.ZipFile(stream) as content:

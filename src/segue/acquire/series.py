@@ -99,6 +99,11 @@ def of_patients(listed: Sequence[Series], patients: int | None) -> list[Series]:
 # On this disk
 
 
+def has_begun(root: Path) -> bool:
+    """Whether series were being brought to ``root`` when a process was killed that had written no receipt yet."""
+    return (root / TABLE).is_file()
+
+
 def clear_leftovers(folder: Path) -> None:
     """Remove what an earlier attempt at the series in ``folder`` left beside it."""
     shutil.rmtree(folder.with_name(f".{folder.name}.arriving"), ignore_errors=True)

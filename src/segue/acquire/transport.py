@@ -26,7 +26,7 @@ from segue.core.errors import MachineError
 # Amazon S3 gives 5,500 a second and prefix (its user guide, "Optimizing performance"): a fiftieth of that is asked for.
 _PER_MINUTE = {"zenodo.org": 60, "s3.amazonaws.com": 6600}
 _USUAL_PER_MINUTE = 1200
-_TIMEOUT = httpx.Timeout(60.0, connect=20.0, pool=None)
+_SILENCE_S = 60.0
 _AGENT = f"segue/{segue.__version__} (medical image segmentation; dataset download)"
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"{", b"[")
 CHUNK = 1 << 20
@@ -68,7 +68,7 @@ class Transport:
     def __init__(self) -> None:
         try:
             self._client = httpx.Client(
-                timeout=_TIMEOUT,
+                timeout=httpx.Timeout(_SILENCE_S, connect=20.0, pool=None),
                 follow_redirects=True,
                 headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
             )
@@ -117,6 +117,7 @@ class Transport:
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 answer = _understood(response, start)
+                _refuse_compression(response)
                 chunks = response.iter_raw()
                 beginning = _beginning_of(chunks)
                 if answer.start == 0:
@@ -126,6 +127,8 @@ class Transport:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
         except httpx.ConnectError as error:
             raise TryAgainError(f"the host cannot be reached ({error})") from error
+        except httpx.ReadTimeout as error:
+            raise TryAgainError(f"nothing came for {_SILENCE_S:.0f} s") from error
         except httpx.HTTPError as error:
             raise TryAgainError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
@@ -188,6 +191,14 @@ def _understood(response: httpx.Response, start: int) -> Answer:
         return Answer(start, int(whole), validator, True)
     partial = response.headers.get("Accept-Ranges", "").lower() == "bytes"
     return Answer(0, total, validator, partial)
+
+
+def _refuse_compression(response: httpx.Response) -> None:
+    """Bytes that are not the file's: nobody asked for them. Of a .gz many servers say so that it is what it is."""
+    encoding = response.headers.get("Content-Encoding", "").lower()
+    ours = encoding in ("gzip", "x-gzip") and response.url.path.lower().endswith((".gz", ".tgz"))
+    if encoding in ("gzip", "x-gzip", "deflate", "compress", "br", "zstd") and not ours:
+        raise RefusedError(f"the server sends the file compressed ({encoding}), which nobody asked for")
 
 
 def _refuse_errors(response: httpx.Response, said: str = "") -> None:

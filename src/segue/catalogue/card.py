@@ -64,11 +64,12 @@ class RemoteFile(Settings):
     """One file to download; what is not known stays null.
 
     Attributes:
+        name: what it is called on disk, without any folder.
         size: edge length of the images in it, where a dataset is offered in several.
         unpacked_bytes: what it needs on disk once it is unpacked or decoded.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")
     url: str
     mirrors: list[str] = []
     bytes: int | None = None

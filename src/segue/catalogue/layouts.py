@@ -233,15 +233,23 @@ def _part(root: Path, card: Card, part: Part, split: Subset) -> list[Case]:
     channels = [_by_fields(root, pattern, renamed) for pattern in names]
     labels = _labels(root, card, part, renamed)
     cases = []
-    for fields, first in channels[0].items():
+    for fields in _cases_of(channels):
         known = dict(fields)
         # A channel that is not there keeps its place: whoever reads the case says which file is missing.
-        others = zip(names[1:], channels[1:], strict=True)
-        images = [first, *[_shared(fields, files) or root / patterns.filled(name, known) for name, files in others]]
+        pairs = zip(names, channels, strict=True)
+        images = [_shared(fields, files) or root / patterns.filled(name, known) for name, files in pairs]
         name = "_".join(known[key] for key in ("patient", "case") if key in known)
         facts = {key: value for key, value in known.items() if key not in ("patient", "case")}
         cases.append(Case(name, known.get("patient", name), tuple(images), labels(fields), split, facts=facts))
     return cases
+
+
+def _cases_of(channels: list[dict[Fields, Path]]) -> list[Fields]:
+    """Of every case that has a file of some channel, the values of the fields."""
+    first = list(channels[0])
+    keys = [name for name, _ in first[0]] if first else None
+    more = {fields for files in channels[1:] for fields in files if [name for name, _ in fields] == keys}
+    return sorted({*first, *more}) if more - set(first) else first
 
 
 def _repairs(card: Card) -> dict[str, str]:

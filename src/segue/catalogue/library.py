@@ -92,7 +92,7 @@ def _unknown(text: str) -> UsageError:
     return UsageError(
         "no dataset of this name, and no folder or card file either",
         where=text,
-        remedy=f"{advice} A card of your own (.yaml) does as well: segue card new FOLDER writes one",
+        remedy=f"{advice} (a card of your own, .yaml, does as well: segue card new FOLDER writes one)",
     )
 
 

@@ -113,7 +113,6 @@ def get(
     from segue.acquire import GetOptions
     from segue.catalogue import resolve
     from segue.core.errors import UsageError
-    from segue.synth import PetCtSettings
     from segue.workflow import getting
 
     if size not in ("full", "small"):
@@ -127,7 +126,11 @@ def get(
     elif check_again:
         _say_verified(getting.check_receipt(root), name)
     else:
-        synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
+        synthetic = None
+        if card.access.kind == "generated":
+            from segue.synth import PetCtSettings
+
+            synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
         options = GetOptions(source, copy, cases, look_alike, number, synthetic, workers)
         result("\n".join(getting.bring(card, root, options)))
         here = root if name.endswith((".yaml", ".yml")) else name
@@ -161,7 +164,9 @@ def convert(
     keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Name folders by Patient ID, not by pseudonym.")] = False,
     workers: Workers = None,
 ) -> None:
-    """Turn DICOM studies into volumes: PET as SUV, CT on its grid, structures and segmentations as masks.
+    """Turn DICOM studies into volumes, SUV and masks.
+
+    PET becomes SUV, CT comes to its grid, RTSTRUCT and DICOM-SEG become masks.
 
     OUT/convert.csv has a line for each study and series. Stopped at any moment, the same command goes on.
     Exit code 3 if something could not be converted.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from segue.core.errors import SegueError
 
 INTERRUPTED = 130
+_INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +34,8 @@ def _guarded(call: Callable[[], object], traceback: bool) -> int:
     try:
         call()
     except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            sys.stderr.write(_INTERRUPTED)
         return leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
     except SegueError as error:
         if traceback:
@@ -40,7 +43,7 @@ def _guarded(call: Callable[[], object], traceback: bool) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was finished is kept\n")
+        sys.stderr.write(_INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone (segue ... | head)

@@ -82,7 +82,7 @@ class Stage:
     def _state(self) -> str:
         spent = time.monotonic() - self._started
         if not self.total:
-            return f"{self.done:.0f} done, {duration(spent)} {self._note}".rstrip()
+            return f"{self._note or f'{self.done:.0f} done'} after {duration(spent)}"
         part = min(1.0, self.done / self.total)
         left = f", {duration(spent * (1 - part) / part)} left" if part > 0 else ""
         return f"{part:.0%} after {duration(spent)}{left} {self._note}".rstrip()
@@ -101,18 +101,27 @@ def stage(name: str, total: float | None = None) -> Iterator[Stage]:
         current.finish()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.table import Column
+    from rich.text import Text
 
+    class State(ProgressColumn):
+        """What part is done and the time left; the time spent where nobody knows how much there is."""
+
+        def render(self, task: Task) -> Text:
+            if not task.total:
+                return Text(duration(task.elapsed or 0))
+            left = "" if task.time_remaining is None else f"  {duration(task.time_remaining)} left"
+            return Text(f"{task.percentage:>3.0f} %{left}")
+
+    rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # of a narrow terminal the notes get what is left
     columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.description:<10}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=16),
+        State(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[note]}", markup=False, table_column=rest),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as progress:
         current = Stage(name, total, progress, progress.add_task(name, total=total, note=""))
         yield current
     current.finish()

@@ -156,7 +156,7 @@ def listing(cards: Sequence[Card], wanted: Wanted) -> str:
         )
         for card in cards
     ]
-    return table(header, rows, left=(0, 1, 2, 6, 7, 8)) + f"\n{len(cards)} datasets"
+    return table(header, rows, left=(0, 1, 2, 6, 7, 8)) + f"\n{len(cards)} dataset{'s' if len(cards) != 1 else ''}"
 
 
 def _number(count: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +12,6 @@ from segue.catalogue import Card, Dataset, card_names, in_words, is_look_alike, 
 from segue.core.console import byte_count, duration, result, stage
 from segue.core.errors import DataError, UsageError
 from segue.workflow.browsing import Wanted, listing, selected
-from segue.workflow.look import counted
 
 _USUAL_RATE = 10e6  # bytes per second: what a line of 100 Mbit/s gives
 
@@ -32,8 +32,10 @@ def forecast(card: Card, root: Path) -> list[str]:
         known = f"under {byte_count(most)}" if most else "size unknown"
         lines.append(f"download  {known}{f' from {hosts}' if hosts else ''}")
     free = shutil.disk_usage(_existing(root)).free
-    lines.append(f"disk      {byte_count(disk) if disk is not None else 'unknown'} needed, {byte_count(free)} free")
-    if disk is not None and disk > free:
+    least = disk or download  # of DICOM nobody knows how large its volumes will be
+    needed = f"{'' if disk else 'more than '}{byte_count(least)}" if least else "unknown"
+    lines.append(f"disk      {needed} needed, {byte_count(free)} free")
+    if least is not None and least > free:
         lines.append("          too small: choose another folder with -o")
     if card.licence is not None:
         lines.append(f"licence   {card.licence.spdx}: {in_words(card.licence.spdx)}")
@@ -54,7 +56,22 @@ def bring(card: Card, root: Path, options: GetOptions) -> list[str]:
         DataError, MachineError: see :func:`segue.acquire.get`.
     """
     dataset = get(card, root, options)
-    return [f"{card.name}: {counted(dataset)}, in {root}", *_remarks(dataset, options)]
+    return [f"{card.name}: {_counted(dataset)}, in {root}", *_remarks(dataset, options)]
+
+
+def _counted(dataset: Dataset) -> str:
+    """How many cases there are, part by part."""
+    train = [case for case in dataset.cases if case.split == "train"]
+    drawn = sum(case.annotated for case in train)
+    parts = [f"{drawn} annotated cases"] if drawn or dataset.card.task != "unlabelled" else []
+    if len(train) > drawn:
+        parts.append(f"{len(train) - drawn} without label")
+    for split, name in (("val", "validation"), ("test", "test")):
+        cases = [case for case in dataset.cases if case.split == split]
+        if cases:
+            unlabelled = sum(not case.annotated for case in cases)
+            parts.append(f"{len(cases)} {name} cases" + (f" ({unlabelled} without label)" if unlabelled else ""))
+    return ", ".join(parts)
 
 
 def _remarks(dataset: Dataset, options: GetOptions) -> list[str]:
@@ -102,11 +119,12 @@ def _unexpected(dataset: Dataset) -> list[str]:
     """Images that belong to no case."""
     ours = {path for case in dataset.cases for path in case.files}
     suffixes = {"".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix for path in ours}
-    others = [
-        path
-        for path in sorted(dataset.root.rglob("*"))
-        if path.is_file() and path.name.endswith(tuple(suffixes)) and path not in ours and not path.name.startswith(".")
-    ]
+    others = sorted(
+        Path(folder, name)
+        for folder, _, names in os.walk(dataset.root)
+        for name in names
+        if name.endswith(tuple(suffixes)) and not name.startswith(".") and Path(folder, name) not in ours
+    )
     if not others or dataset.left_out:
         return []
     names = ", ".join(path.relative_to(dataset.root).as_posix() for path in others[:3])
@@ -130,6 +148,7 @@ def download_data(dataset: str = "", task: str | None = None, output: Path = Pat
     """Download a dataset by its family and task: --dataset msd --task liver; --list shows a family's tasks."""
     if not dataset:
         raise UsageError("which dataset?", where="--dataset", remedy="for example --dataset msd --task liver")
+    dataset, task = dataset.lower(), task.lower() if task else None
     family = [name for name in card_names() if name.startswith(f"{dataset}/")]
     if list:
         wanted = Wanted([dataset]) if not family else Wanted()
