@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from segue.dicom import quick
 from segue.dicom.codestream import sizes
 from segue.dicom.errors import DicomError, load_pydicom
 
@@ -26,8 +28,11 @@ _PROLOGUE = 132  # PS3.10 7.1: a preamble of 128 bytes, then "DICM"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PIXEL_GROUP = 0x7FE00000
 _PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_NUMBERS_AS_TEXT = ("DS", "IS")
+_PLAIN_TEXT = ("CS", "UI")  # ASCII whatever the character set
 _UNDEFINED = 0xFFFFFFFF
 _HEAD_BYTES = 32768  # most headers are shorter
+_LONG_HEAD_BYTES = 1 << 20  # of those with private sequences of the maker
 _BATCH = 64  # files open at the same time
 _THREADS = 8  # they wait for the disk, not for each other: network folders answer late
 # What a small file may unpack to. Deflate can make a thousand of one byte, images are far from that: an empty one of
@@ -175,18 +180,11 @@ def _opened(path: Path) -> Any:
 
 
 def _header(handle: Any, path: Path, tags: list[int] | None) -> DicomFile:
-    met: list[int] = []
     # Old files give each group its length first, that of the pixels too: it is read past.
     last = _PIXEL_GROUP + 1 if tags is None else max(tags) + 1
-
-    def stop(tag: int, _: str | None, length: int) -> bool:
-        if tag >= last:
-            met.extend((int(tag), length))
-            return True
-        return False
-
     try:
-        dataset = _parsed(handle, stop, tags)
+        found = _found(handle, last, tags)
+        dataset = found.dataset
         _mend_syntax(dataset)
         if tags is not None:
             return DicomFile(path, dataset)
@@ -195,13 +193,35 @@ def _header(handle: Any, path: Path, tags: list[int] | None) -> DicomFile:
     except Exception as error:
         # pydicom has no common class for what a damaged file makes it raise.
         raise DicomError("the file cannot be read", where=path, value=f"{type(error).__name__}: {error}") from error
-    if not met or met[0] not in _PIXEL_TAGS:
+    if found.stopped_at not in _PIXEL_TAGS:
         return DicomFile(path, dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
-    packed = met[1] == _UNDEFINED or syntax not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _EXPLICIT_BIG)
+    packed = found.length == _UNDEFINED or syntax not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _EXPLICIT_BIG)
+    return DicomFile(path, dataset, _PIXEL_TAGS[found.stopped_at], None if packed else found.offset, found.length)
+
+
+def _found(handle: Any, last: int, tags: list[int] | None) -> quick.Found:
+    """The elements before ``last``, by the quick reader where it can."""
+    wanted = None if tags is None else frozenset(tags)
+    content = handle.peek(_HEAD_BYTES)
+    found = quick.found(content, last, wanted, whole=len(content) < _HEAD_BYTES)
+    if found is None and len(content) >= _HEAD_BYTES:
+        content = handle.read(_LONG_HEAD_BYTES)
+        handle.seek(0)
+        found = quick.found(content, last, wanted, whole=len(content) < _LONG_HEAD_BYTES)
+    if found is not None:
+        return found
+    met = [0, 0]
+
+    def stop(tag: int, _: str | None, length: int) -> bool:
+        if tag >= last:
+            met[:] = int(tag), length
+            return True
+        return False
+
+    dataset = _parsed(handle, stop, tags)
     implicit, _ = dataset.original_encoding
-    offset = None if packed else handle.tell() + (8 if implicit else 12)
-    return DicomFile(path, dataset, _PIXEL_TAGS[met[0]], offset, met[1])
+    return quick.Found(dataset, met[0], handle.tell() + (8 if implicit else 12), met[1])
 
 
 def _parsed(handle: Any, stop: Callable[[int, str | None, int], bool] | None, tags: list[int] | None) -> Any:
@@ -336,6 +356,22 @@ def _decoded(dataset: Any, path: Path) -> Iterator[np.ndarray]:
     raise DicomError("frames are missing", where=path, value=f"{done} of {count}")
 
 
+def _stored(holder: Any, keyword: str) -> Any:
+    """An element as it lies in the file, not made a value yet; None where it is not there or is a value already.
+
+    pydicom makes an object of every value, which takes longer than all the rest of reading a header.
+    """
+    if not hasattr(holder, "get_item"):
+        return None
+    element = holder.get_item(_tag_of(keyword))
+    return element if getattr(element, "is_raw", False) and isinstance(element.value, bytes) else None
+
+
+@functools.cache
+def _tag_of(keyword: str) -> Any:
+    return load_pydicom().tag.Tag(keyword)
+
+
 def number(holder: Any, keyword: str, path: Path, default: float | None = None) -> float | None:
     """One finite number of a data set; ``default`` where it is absent or empty."""
     found = numbers(holder, keyword, path)
@@ -349,10 +385,15 @@ def numbers(holder: Any, keyword: str, path: Path, count: int = 1) -> np.ndarray
         DicomError: ``DAMAGED``: another count, no numbers, or not finite.
     """
     try:
-        value = holder.get(keyword)
-        if value is None or value == "":
-            return None
-        values = np.atleast_1d(np.array(value, dtype=np.float64))
+        stored = _stored(holder, keyword)
+        if stored is not None and stored.VR in _NUMBERS_AS_TEXT:
+            value = stored.value.strip(b" \0")
+            values = np.array(value.split(b"\\") if value else [], dtype=np.float64)
+        else:
+            value = holder.get(keyword)
+            if value is None or value == "":
+                return None
+            values = np.atleast_1d(np.array(value, dtype=np.float64))
     except Exception as error:
         # Values are parsed when they are asked for, with whatever pydicom raises on a damaged one.
         raise DicomError(f"{keyword} cannot be read", where=path, value=error) from error
@@ -366,6 +407,10 @@ def numbers(holder: Any, keyword: str, path: Path, count: int = 1) -> np.ndarray
 def text(holder: Any, keyword: str) -> str:
     """A value as text, several joined with backslashes as DICOM writes them; empty where absent or unreadable."""
     try:
+        stored = _stored(holder, keyword)
+        if stored is not None and (stored.VR in _PLAIN_TEXT or stored.VR in _NUMBERS_AS_TEXT):
+            parts = stored.value.decode("ascii").rstrip(" \0").split("\\")
+            return "\\".join(part.strip(" \0") for part in parts)
         value = holder.get(keyword)
     except Exception:
         # A damaged value of a tag that only describes is as good as none.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from segue.core.errors import UsageError
 from segue.dicom import MaskSet, Segment, looks_like_dicom, modality_of, read_segments, read_structures
@@ -54,6 +53,8 @@ def _grid_of(reference: Reference) -> Geometry:
 
 
 def _of_labels(labels: Volume, names: Mapping[int, str]) -> MaskSet:
+    from scipy import ndimage  # takes 0.15 s to import, and every image is read through this package
+
     segments = []
     for number, box in enumerate(ndimage.find_objects(labels.array[0].astype(np.int32, copy=False)), start=1):
         if box is not None:

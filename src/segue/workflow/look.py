@@ -95,21 +95,6 @@ def known_findings(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def counted(dataset: Dataset) -> str:
-    """How many cases there are, part by part."""
-    train = [case for case in dataset.cases if case.split == "train"]
-    drawn = sum(case.annotated for case in train)
-    parts = [f"{drawn} annotated cases"] if drawn or dataset.card.task != "unlabelled" else []
-    if len(train) > drawn:
-        parts.append(f"{len(train) - drawn} without label")
-    for split, name in (("val", "validation"), ("test", "test")):
-        cases = [case for case in dataset.cases if case.split == split]
-        if cases:
-            unlabelled = sum(not case.annotated for case in cases)
-            parts.append(f"{len(cases)} {name} cases" + (f" ({unlabelled} without label)" if unlabelled else ""))
-    return ", ".join(parts)
-
-
 def check_series(found: Sequence[Series]) -> CheckResult:
     """Can each DICOM series be read as one volume, and if not, why?"""
     findings = []
