@@ -41,3 +41,19 @@ def test_startup() -> None:
         "segue datasets",
         "segue datasets NAME",
     ]
+
+
+def test_read() -> None:
+    text = run("benchmarks/read.py", "--slices", 6, "--rounds", 1)
+    assert text.count("same voxels: True") == 3
+    differences = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if "differs by" in line]
+    assert len(differences) == 4
+    assert max(differences) < 1e-3  # of values with a deviation of 100
+
+
+def test_dicom(test_data: Path) -> None:
+    source = test_data / "sts-petct" / "dicom" / "STS_001" / "CT" / "image"
+    text = run("benchmarks/dicom.py", "--source", source, "--slices", 8, "--rounds", 1, "--syntax", "jpeg2000")
+    assert "CT, uncompressed: 8 files" in text
+    assert "CT, jpeg2000: 8 files" in text
+    assert text.count("segue, read only") == 2
