@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from segue.dicom.errors import DicomError
 from segue.dicom.files import number, numbers, text
+from segue.dicom.volumes import VOLUME_TAGS, Parts, parts
 from segue.volume import Geometry
 
 # A gap between neighbours may differ from the median gap by this part of it. Rounding of positions and the
@@ -21,23 +22,8 @@ GAP_TOLERANCE = 0.05
 ANGLE_TOLERANCE_DEGREES = 0.1
 # A slice may lie beside the line through the others by this part of a pixel.
 SHIFT_TOLERANCE = 0.25
-_SAME_PLACE_MM = 1e-3
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# What tells apart the volumes of one series: echoes, time points, diffusion, phases, parts of a complex image.
-_VOLUME_TAGS = (
-    "EchoTime",
-    "EchoNumbers",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-    "DiffusionBValue",
-    "TriggerTime",
-    "InversionTime",
-    "FrameReferenceTime",
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "ImageType",
-    "FrameType",
-)
+_MARKS = (*VOLUME_TAGS, "InstanceNumber")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +80,9 @@ def planes_of(dataset: Any, source: int, path: Path, *, marked: bool = True) -> 
         raise DicomError("the header cannot be read", where=path, value=error) from error
 
 
-def stack(planes: Sequence[Plane], rows: int, columns: int, where: Path) -> tuple[list[int], Geometry]:
-    """The order of the planes along their normal, and the grid ``(column, row, slice)`` that they make, in RAS.
+def stack(planes: Sequence[Plane], rows: int, columns: int, where: Path) -> tuple[Parts, Geometry]:
+    """The volumes that the planes make, each in the order along the normal, and the grid ``(column, row, slice)`` that
+    they share, in RAS.
 
     Slices are ordered by the projection of their positions onto the normal of the first. The step from slice
     to slice is the mean one, so the first and the last slice lie exactly where their headers say.
@@ -109,22 +96,35 @@ def stack(planes: Sequence[Plane], rows: int, columns: int, where: Path) -> tupl
     require_parallel(planes, where)
     positions = np.array([plane.position for plane in planes])
     distance = positions @ normal
-    order = [int(index) for index in np.argsort(distance, kind="stable")]
-    _require_one_volume(planes, distance, where)
+    found = parts(planes, distance, where)
+    found = replace(found, planes=[[int(n) for n in np.array(one)[np.argsort(distance[one])]] for one in found.planes])
+    order = found.planes[0]
+    pixel_mm = min(first.spacing_mm)
     step = normal * first.thickness_mm
-    if len(planes) > 1:
+    if len(order) > 1:
         _require_even(distance[order], where)
-        step = (positions[order[-1]] - positions[order[0]]) / (len(planes) - 1)
-        _require_straight(positions[order], step, normal, min(first.spacing_mm), where)
+        step = (positions[order[-1]] - positions[order[0]]) / (len(order) - 1)
+        _require_straight(positions[order], step, normal, pixel_mm, where)
+    _require_same_places(positions, found, pixel_mm, where)
     affine = np.eye(4)
     affine[:3, 0] = first.axes[0] * first.spacing_mm[1]
     affine[:3, 1] = first.axes[1] * first.spacing_mm[0]
     affine[:3, 2] = step
     affine[:3, 3] = positions[order[0]]
     try:
-        return order, Geometry((columns, rows, len(planes)), _LPS_TO_RAS @ affine)
+        return found, Geometry((columns, rows, len(order)), _LPS_TO_RAS @ affine)
     except ValueError as error:
         raise DicomError(str(error), where=where) from error
+
+
+def _require_same_places(positions: np.ndarray, found: Parts, pixel_mm: float, where: Path) -> None:
+    for place, one in enumerate(found.planes[1:], start=2):
+        apart = float(np.linalg.norm(positions[one] - positions[found.planes[0]], axis=1).max())
+        if apart > SHIFT_TOLERANCE * pixel_mm:
+            value = f"volume {place} of {len(found.planes)} by up to {apart:.3f} mm"
+            raise DicomError(
+                "the volumes of the series lie beside each other", where=where, value=value, reason="SHIFTED_SLICES"
+            )
 
 
 def _groups(dataset: Any, path: Path) -> tuple[Any, list[Any]]:
@@ -192,10 +192,10 @@ def _thickness(holders: tuple[Any, Any, Any], path: Path) -> float:
 
 def _marks(holders: tuple[Any, Any, Any]) -> dict[str, str]:
     frame, _, dataset = holders
-    marks = {tag: text(dataset, tag) for tag in _VOLUME_TAGS}
+    marks = {tag: text(dataset, tag) for tag in _MARKS}
     for group in frame or []:
         if group.VR == "SQ" and len(group.value):
-            marks |= {tag: text(group.value[0], tag) for tag in _VOLUME_TAGS if tag in group.value[0]}
+            marks |= {tag: text(group.value[0], tag) for tag in _MARKS if tag in group.value[0]}
     return marks
 
 
@@ -212,33 +212,6 @@ def require_parallel(planes: Sequence[Plane], where: Path) -> None:
     if np.abs(spacing - spacing[0]).max() > 1e-3 * spacing[0].min():
         value = f"{spacing.min():.4g} to {spacing.max():.4g} mm"
         raise DicomError("the slices differ in pixel spacing", where=where, value=value, reason="MIXED_SIZE")
-
-
-def _require_one_volume(planes: Sequence[Plane], distance: np.ndarray, where: Path) -> None:
-    # Slices at the same distance but beside each other are no duplicates; they are told of as shifted.
-    places: list[list[int]] = []
-    for index in np.argsort(distance, kind="stable"):
-        if places and distance[index] - distance[places[-1][0]] < _SAME_PLACE_MM:
-            places[-1].append(int(index))
-        else:
-            places.append([int(index)])
-    counts = [len(place) for place in places]
-    if max(counts) == 1:
-        return
-    crowded = [place for place in places if len(place) > 1]
-    differing = [
-        tag for tag in _VOLUME_TAGS if all(len({planes[i].marks[tag] for i in place}) > 1 for place in crowded)
-    ]
-    if differing or (min(counts) == max(counts) and len(places) > 1):
-        value = f"up to {max(counts)} images at each of {len(places)} positions"
-        value += f", they differ in {', '.join(differing)}" if differing else ""
-        raise DicomError("the series holds several volumes", where=where, value=value, reason="SEVERAL_VOLUMES")
-    raise DicomError(
-        "several slices lie at the same position",
-        where=where,
-        value=f"{len(crowded)} of {len(places)} positions, the first {distance[crowded[0][0]]:.2f} mm along the normal",
-        reason="DUPLICATE_POSITION",
-    )
 
 
 def _require_even(distance: np.ndarray, where: Path) -> None:

@@ -25,14 +25,19 @@ class DicomVolume:
     """A series that was read.
 
     Attributes:
-        volume: ``(1, i, j, k)``: column, row, slice, on a grid in RAS millimetres. int16 where the real values
-            are whole numbers that fit, else float32. Unit HU for CT, else arbitrary.
-        headers: pydicom data sets without pixels, one per slice in the order of ``k``; of a file with several
-            frames the one that they share.
+        volume: ``(c, i, j, k)``: column, row, slice, on a grid in RAS millimetres; several volumes of one series
+            (echoes, time points) are its channels. int16 where the real values are whole numbers that fit, else
+            float32. Unit HU for CT, else arbitrary.
+        headers: pydicom data sets without pixels, one per slice in the order of ``k``, volume after volume; of a file
+            with several frames the one that they share.
+        differ_in: the tag that tells several volumes apart; empty where there is one.
+        values: of each volume, the value of that tag; empty where every slice has one of its own.
     """
 
     volume: Volume
     headers: list[Any]
+    differ_in: str = ""
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +46,16 @@ class Slices:
 
     Attributes:
         files: each with its header; a plane's ``source`` is its place here.
-        planes: in the order of ``k``.
+        planes: in the order of ``k``, volume after volume.
         geometry: the grid ``(column, row, slice)`` in RAS millimetres.
+        differ_in, values: as of a :class:`DicomVolume`.
     """
 
     files: list[DicomFile]
     planes: list[Plane]
     geometry: Geometry
+    differ_in: str = ""
+    values: tuple[str, ...] = ()
 
 
 def read_series(series: Series | Sequence[Path] | Path) -> DicomVolume:
@@ -56,7 +64,8 @@ def read_series(series: Series | Sequence[Path] | Path) -> DicomVolume:
     Slices are sorted by their position along the normal (PS3.3 C.7.6.2.1.1), never by name or number. Real
     values follow PS3.3 C.11.1: stored value times Rescale Slope plus Rescale Intercept, of each slice its own.
     MONOCHROME1 only tells a display to show low values bright (PS3.3 C.7.6.3.1.2): values stay as they are.
-    A file that is there twice counts once.
+    A file that is there twice counts once. Several volumes in one series (echoes, time points, b-values) become
+    channels where every one of them has every slice and a tag tells them apart (:mod:`segue.dicom.volumes`).
 
     Args:
         series: what :func:`segue.dicom.scan` found, or files, or one file.
@@ -68,9 +77,10 @@ def read_series(series: Series | Sequence[Path] | Path) -> DicomVolume:
     slices = arrange(series)
     headers = [slices.files[plane.source].header for plane in slices.planes]
     unit = "HU" if text(slices.files[0].header, "Modality") == "CT" else "arbitrary"
-    columns, rows, _ = slices.geometry.shape
-    array = _filled(slices.files, slices.planes, rows, columns)
-    return DicomVolume(Volume(array.transpose(2, 1, 0)[None], slices.geometry, unit=unit), headers)
+    columns, rows, depth = slices.geometry.shape
+    array = _filled(slices.files, slices.planes, rows, columns).reshape(-1, depth, rows, columns)
+    volume = Volume(array.transpose(0, 3, 2, 1), slices.geometry, unit=unit)
+    return DicomVolume(volume, headers, slices.differ_in, slices.values)
 
 
 def arrange(series: Series | Sequence[Path] | Path) -> Slices:
@@ -96,8 +106,9 @@ def arrange(series: Series | Sequence[Path] | Path) -> Slices:
         raise DicomError("files of several series", where=where, value=f"{len(uids)} series", reason="SEVERAL_SERIES")
     rows, columns = _size(found, where)
     planes = [plane for source, file in enumerate(found) for plane in planes_of(file.header, source, file.path)]
-    order, geometry = stack(planes, rows, columns, where)
-    return Slices(found, [planes[index] for index in order], geometry)
+    volumes, geometry = stack(planes, rows, columns, where)
+    ordered = [planes[index] for one in volumes.planes for index in one]
+    return Slices(found, ordered, geometry, volumes.differ_in, volumes.values)
 
 
 def _readable(path: Path, file: DicomFile | DicomError | None) -> DicomFile:

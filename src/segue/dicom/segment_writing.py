@@ -80,6 +80,9 @@ def write_segments(
     """
     highdicom = _load_highdicom()
     slices = arrange(_files_of(source))
+    if slices.differ_in:
+        value = f"they differ in {slices.differ_in}"
+        raise DicomError("the series holds several volumes", where=path, value=value, reason="SEVERAL_VOLUMES")
     pixels = _as_slices(labels, slices.geometry, path)
     described = _described(pixels, names or {}, terms or {}, path)
     numbers = np.zeros(max(one.label for one in described) + 1, np.uint8 if len(described) < 256 else np.uint16)

@@ -103,6 +103,9 @@ def suv(pet: DicomVolume, *, mode: SuvMode = "standard", kind: SuvType = "bw") -
     """
     tags = PetTags(pet.headers)
     array = pet.volume.array
+    if len(array) > 1:
+        value = f"{len(array)}, they differ in {pet.differ_in}"
+        raise DicomError("a PET of several volumes has no one SUV", value=value, reason="SEVERAL_VOLUMES")
     if len(tags.headers) != array.shape[3]:
         raise DicomError("headers and slices differ in number", value=f"{len(tags.headers)} and {array.shape[3]}")
     require_pet(tags)

@@ -96,7 +96,7 @@ def known_findings(dataset: Dataset) -> list[Finding]:
 
 
 def check_series(found: Sequence[Series]) -> CheckResult:
-    """Can each DICOM series be read as one volume, and if not, why?"""
+    """Can each DICOM series be read as one volume or several, and if not, why?"""
     findings = []
     for series in found:
         name = f"{series.modality} {series.description or series.uid} ({series.frames} images)"
@@ -104,14 +104,17 @@ def check_series(found: Sequence[Series]) -> CheckResult:
             findings.append(Finding(case=name, severity="note", what="no images: structures or a report"))
             continue
         try:
-            shape = read_series(series).volume.geometry.shape
+            found_in = read_series(series)
         except DataError as error:
             findings.append(
                 Finding(case=name, severity="error", what=error.what, value=error.value, remedy=error.remedy)
             )
         else:
-            text = "x".join(map(str, shape))
-            findings.append(Finding(case=name, severity="note", what="readable as one volume", value=text))
+            text = "x".join(map(str, found_in.volume.geometry.shape))
+            what = "readable as one volume"
+            if found_in.differ_in:
+                what = f"readable as {len(found_in.volume.array)} volumes that differ in {found_in.differ_in}"
+            findings.append(Finding(case=name, severity="note", what=what, value=text))
     return CheckResult(len(found), findings)
 
 

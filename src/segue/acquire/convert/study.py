@@ -21,6 +21,7 @@ from segue.volume import Geometry, Volume
 
 RECEIPT = "convert.json"
 _AIR_HU = -1024.0
+_TELLS_WHEN = ("AcquisitionTime", "InstanceNumber")
 _VERSION = 1  # of what a folder holds: a folder of another one is made again
 
 
@@ -91,6 +92,7 @@ class Work:
         folder: where the files are written first.
         grids: the series that could be read, by UID.
         names: the file of each, by UID.
+        several: the series that hold several volumes (echoes, time points), by UID.
         failures: what could not be done, by UID; the empty one is the study.
     """
 
@@ -99,6 +101,7 @@ class Work:
     grids: dict[str, Geometry] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=dict)
+    several: set[str] = field(default_factory=set)
     failures: dict[str, DataError] = field(default_factory=dict)
 
     def write(self, series: Series, volume: Volume, name: str, facts: dict[str, Any]) -> None:
@@ -158,7 +161,11 @@ def _convert(work: Work) -> None:
         chosen = pet is not None and series.uid == pet.uid
         name = "PET" if chosen else _file_name(series, counts, taken, task.reveals, of_pet=pet is not None)
         work.grids[series.uid], work.names[series.uid] = found.volume.geometry, name
-        work.write(series, found.volume, name, {"unit": _unit(found), "acquisition": acquisition(found.headers)})
+        facts = {"unit": _unit(found), "acquisition": acquisition(found.headers)}
+        if found.differ_in:
+            work.several.add(series.uid)
+            facts["volumes"] = {"count": len(found.volume.array), **_told_apart(found)}
+        work.write(series, found.volume, name, facts)
         if chosen:
             pet_volume = found
     if pet is not None:
@@ -180,7 +187,8 @@ def _convert_pet(work: Work, pet: Series, found: DicomVolume | None) -> None:
     except DataError as error:
         work.failures[pet.uid] = work.failures[""] = error
     try:
-        ct = choose_ct(task.series, pet, work.grids, task.named)
+        grids = {uid: grid for uid, grid in work.grids.items() if uid not in work.several}
+        ct = choose_ct(task.series, pet, grids, task.named) if pet.uid in grids else None
     except DicomError as error:
         work.failures[""] = error
         return
@@ -219,6 +227,12 @@ def _file_name(series: Series, counts: Counter[str], taken: set[str], reveals: b
 def _unit(found: DicomVolume) -> str:
     modality = found.headers[0].get("Modality")
     return str(found.headers[0].get("Units") or "arbitrary") if modality == "PT" else found.volume.unit
+
+
+def _told_apart(found: DicomVolume) -> dict[str, Any]:
+    """What the volumes of a series differ in; of times of the day only that they do."""
+    told = {} if found.differ_in in _TELLS_WHEN else {"values": found.values}
+    return {"differ_in": found.differ_in, **told}
 
 
 def grid_facts(geometry: Geometry) -> dict[str, Any]:
