@@ -477,6 +477,25 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         scan(tmp_path / "none")
 
 
+def test_a_radiograph_is_a_picture(test_data: Path, tmp_path: Path) -> None:
+    path = test_data / "dicom" / "highdicom" / "dx_image.dcm"
+    header = pydicom.dcmread(path)
+    found = read_series(path).volume
+    assert np.array_equal(found.array[0, :, :, 0].T, header.pixel_array)
+    assert found.geometry.spacing_mm[:2] == pytest.approx(header.ImagerPixelSpacing[::-1])
+    assert found.geometry.axis_codes == "LPS"
+
+    def radiograph(dataset: Dataset, number: int) -> None:
+        put(Modality="DX")(dataset, number)
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            delattr(dataset, keyword)
+
+    paths = save(tmp_path, radiograph)
+    assert read_series(paths[0]).volume.geometry.spacing_mm[:2] == (1.0, 1.0)
+    error = refusal(paths)
+    assert (error.reason, error.value) == ("NO_POSITION", "4 files")
+
+
 def test_a_gap_within_the_tolerance_passes_and_beyond_is_refused(tmp_path: Path) -> None:
     def moved(millimetres: float) -> Change:
         return lambda dataset, number: place(dataset, 0, 0, 2.5 * number + (millimetres if number == 3 else 0))

@@ -23,6 +23,7 @@ ANGLE_TOLERANCE_DEGREES = 0.1
 # A slice may lie beside the line through the others by this part of a pixel.
 SHIFT_TOLERANCE = 0.25
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_RADIOGRAPHS = ("CR", "DX", "IO", "MG", "PX", "RG")
 _MARKS = (*VOLUME_TAGS, "InstanceNumber")
 
 
@@ -127,6 +128,11 @@ def _require_same_places(positions: np.ndarray, found: Parts, pixel_mm: float, w
             )
 
 
+def is_radiograph(dataset: Any) -> bool:
+    """Whether it is a projection onto a detector, which has no place in the patient (PS3.3 C.8.11.3)."""
+    return text(dataset, "Modality") in _RADIOGRAPHS
+
+
 def _groups(dataset: Any, path: Path) -> tuple[Any, list[Any]]:
     try:
         shared = dataset.get("SharedFunctionalGroupsSequence")
@@ -140,12 +146,18 @@ def _groups(dataset: Any, path: Path) -> tuple[Any, list[Any]]:
 def _plane(holders: tuple[Any, Any, Any], source: int, index: int, path: Path, marked: bool) -> Plane:
     position = _numbers(holders, "PlanePositionSequence", "ImagePositionPatient", path, 3)
     cosines = _numbers(holders, "PlaneOrientationSequence", "ImageOrientationPatient", path, 6)
+    radiograph = position is None and cosines is None and is_radiograph(holders[2])
+    if radiograph:  # nothing says where the detector stood: it lies in space as a picture does
+        position, cosines = np.zeros(3), np.array([1.0, 0, 0, 0, 1.0, 0])
     if position is None or cosines is None:
         missing = "ImagePositionPatient" if position is None else "ImageOrientationPatient"
         raise DicomError(
             "the image does not say where it lies", where=path, value=f"no {missing}", reason="NO_POSITION"
         )
     spacing = _numbers(holders, "PixelMeasuresSequence", "PixelSpacing", path, 2)
+    if radiograph and spacing is None:
+        spacing = numbers(holders[2], "ImagerPixelSpacing", path, 2)  # on the detector, not in the patient
+        spacing = np.ones(2) if spacing is None else spacing
     if spacing is None or spacing.min() <= 0:
         value = "no PixelSpacing" if spacing is None else f"{spacing.tolist()} mm"
         raise DicomError("the image does not say its pixel size", where=path, value=value, reason="NO_SPACING")

@@ -12,7 +12,7 @@ import numpy as np
 
 from segue.dicom.errors import DicomError
 from segue.dicom.files import DicomFile, number, read_headers, require_grey_pixels, text
-from segue.dicom.planes import Plane, planes_of, stack
+from segue.dicom.planes import Plane, is_radiograph, planes_of, stack
 from segue.dicom.series import Series
 from segue.volume import Geometry, Volume
 
@@ -64,8 +64,9 @@ def read_series(series: Series | Sequence[Path] | Path) -> DicomVolume:
     Slices are sorted by their position along the normal (PS3.3 C.7.6.2.1.1), never by name or number. Real
     values follow PS3.3 C.11.1: stored value times Rescale Slope plus Rescale Intercept, of each slice its own.
     MONOCHROME1 only tells a display to show low values bright (PS3.3 C.7.6.3.1.2): values stay as they are.
-    A file that is there twice counts once. Several volumes in one series (echoes, time points, b-values) become
-    channels where every one of them has every slice and a tag tells them apart (:mod:`segue.dicom.volumes`).
+    A file that is there twice counts once. A radiograph is one slice that lies in space as a picture does. Several
+    volumes in one series (echoes, time points, b-values) become channels where every one of them has every slice and
+    a tag tells them apart (:mod:`segue.dicom.volumes`).
 
     Args:
         series: what :func:`segue.dicom.scan` found, or files, or one file.
@@ -104,6 +105,12 @@ def arrange(series: Series | Sequence[Path] | Path) -> Slices:
     uids = {text(file.header, "SeriesInstanceUID") for file in found}
     if len(uids) > 1:
         raise DicomError("files of several series", where=where, value=f"{len(uids)} series", reason="SEVERAL_SERIES")
+    if len(found) > 1 and any(is_radiograph(file.header) for file in found):
+        value = f"{len(found)} files"
+        remedy = "give one of the files"
+        raise DicomError(
+            "radiographs do not stack to a volume", where=where, value=value, remedy=remedy, reason="NO_POSITION"
+        )
     rows, columns = _size(found, where)
     planes = [plane for source, file in enumerate(found) for plane in planes_of(file.header, source, file.path)]
     volumes, geometry = stack(planes, rows, columns, where)
