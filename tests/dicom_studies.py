@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from segue.dicom import read_series
+from segue.images import write
+from segue.volume import Volume
 
 DOSE_BQ, WEIGHT_KG, HALF_LIFE_S = 350e6, 70.0, 6586.2
 UPTAKE_S = 3600.0
 # What must never be found in anything that is written for a patient who is not de-identified.
 PLANTED = ("Mustermann", "MRN-4711", "19500607", "20240229", "1950", "2024", "Klinik Sonnental", "ACC-99", "Dr. Weiss")
+_STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 _CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
     "PT": "1.2.840.10008.5.1.4.1.1.128",
@@ -69,6 +76,45 @@ class Study:
             header.save_as(path, enforce_file_format=True)
         return series
 
+    def files(self, series: str) -> list[Path]:
+        """The files of a series, in the order of their slices."""
+        found = [(dcmread(path, stop_before_pixels=True), path) for path in self.folder.rglob("IM*")]
+        mine = [(float(header.InstanceNumber), path) for header, path in found if header.SeriesInstanceUID == series]
+        return [path for _, path in sorted(mine)]
+
+    def add_segments(self, image: str, boxes: dict[str, Box]) -> str:
+        """A DICOM-SEG on a series of the study, of one box of voxels per name; returns its Series Instance UID."""
+        self.number += 1
+        files = self.files(image)
+        geometry = read_series(files).volume.geometry
+        array = np.zeros((1, *geometry.shape), np.uint8)
+        for label, (low, high) in enumerate(boxes.values(), start=1):
+            array[0][tuple(slice(*ends) for ends in zip(low, high, strict=True))] = label
+        path = self.folder / f"seg{self.number}.dcm"
+        write(Volume(array, geometry, "labels", "labels"), path, series=files, names=dict(enumerate(boxes, start=1)))
+        return str(dcmread(path).SeriesInstanceUID)
+
+    def add_structures(self, image: str, boxes: dict[str, Box], series: str = "") -> str:
+        """An RTSTRUCT on a series of the study: a rectangle round each box of voxels; returns its series' UID."""
+        self.number += 1
+        headers = [dcmread(path, stop_before_pixels=True) for path in self.files(image)]
+        structures = self._header("CT", series or generate_uid())
+        structures.file_meta.MediaStorageSOPClassUID = structures.SOPClassUID = _STRUCTURES
+        structures.Modality = "RTSTRUCT"
+        del structures.FrameOfReferenceUID, structures.BitsAllocated
+        images = [_item(ReferencedSOPInstanceUID=header.SOPInstanceUID) for header in headers]
+        one = _item(SeriesInstanceUID=image, ContourImageSequence=Sequence(images))
+        study = _item(RTReferencedSeriesSequence=Sequence([one]))
+        frame = _item(FrameOfReferenceUID=self.frame, RTReferencedStudySequence=Sequence([study]))
+        structures.ReferencedFrameOfReferenceSequence = Sequence([frame])
+        structures.StructureSetROISequence, structures.ROIContourSequence = Sequence(), Sequence()
+        for number, (name, (low, high)) in enumerate(boxes.items(), start=1):
+            structures.StructureSetROISequence.append(_item(ROINumber=number, ROIName=name))
+            contours = [_rectangle(headers[k], low, high) for k in range(low[2], high[2])]
+            structures.ROIContourSequence.append(_item(ReferencedROINumber=number, ContourSequence=Sequence(contours)))
+        structures.save_as(self.folder / f"structures{self.number}.dcm", enforce_file_format=True)
+        return str(structures.SeriesInstanceUID)
+
     def _header(self, modality: str, series: str) -> Dataset:
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -108,6 +154,21 @@ def _add_pet(header: Dataset) -> None:
     tracer.RadionuclideTotalDose, tracer.RadionuclideHalfLife = DOSE_BQ, HALF_LIFE_S
     tracer.RadiopharmaceuticalStartTime = "091500"
     header.RadiopharmaceuticalInformationSequence = Sequence([tracer])
+
+
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item
+
+
+def _rectangle(header: Dataset, low: tuple[int, int, int], high: tuple[int, int, int]) -> Dataset:
+    x, y, z = (float(value) for value in header.ImagePositionPatient)
+    dy, dx = (float(value) for value in header.PixelSpacing)
+    corners = [(low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])]
+    points = [value for i, j in corners for value in (x + (i - 0.5) * dx, y + (j - 0.5) * dy, z)]
+    return _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=4, ContourData=points)
 
 
 def suv_of(bq_per_ml: np.ndarray | float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -114,7 +115,13 @@ def _begin_worker() -> None:
     """Each worker uses one core (cases are parallel already), and ends when the process that started it is killed."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    signal.signal(signal.SIGINT, _end_quietly)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_quietly(*_: object) -> None:
+    """Ctrl-C reaches every process of a terminal; only the first one has something to say about it."""
+    raise SystemExit(130)
 
 
 def _end_with_parent() -> None:

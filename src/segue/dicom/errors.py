@@ -27,6 +27,7 @@ REMEDIES = {
     "MIXED_SIZE": "pass only the files of one matrix size and pixel spacing",
     "MODALITY_LUT": "save the series with a slope and an intercept in place of its lookup table",
     "MOSAIC": "convert the series with dcm2niix: each of its images holds many slices side by side",
+    "NAME_TAKEN": "move this file elsewhere, or choose another folder for the output",
     "NOT_AN_IMAGE": "read segmentations and structures with segue.read_masks, microscopy with a tool for it",
     "NOT_ATTENUATION_CORRECTED": "export the attenuation-corrected PET of this study too; SUV needs it",
     "NOT_A_SEGMENTATION": "give a DICOM-SEG file (modality SEG); images are read by segue.read",

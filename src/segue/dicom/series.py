@@ -89,22 +89,24 @@ def scan(folder: Path, on_damaged: Callable[[DicomError], None] | None = None) -
     load_pydicom()
     if not folder.is_dir():
         raise DicomError("no such folder", where=folder, reason="NO_FILES")
-    groups: dict[tuple[str, str], list[tuple[Path, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[tuple[Path, Any]]] = defaultdict(list)
     for path, found in read_headers(_files(folder), list(_TAGS.values())):
         header = _header(found, on_damaged or _log_damaged)
         if header is not None:
-            groups[header["StudyInstanceUID"], header["SeriesInstanceUID"]].append((path, header))
+            # UIDs should be unique in the world; a copy under another Patient ID is another patient's all the same.
+            key = header["PatientID"].strip(), header["StudyInstanceUID"], header["SeriesInstanceUID"]
+            groups[key].append((path, header))
     series = [_series(members) for members in _without_torn(groups)]
     return sorted(series, key=lambda one: (one.patient_id, one.study_uid, one.uid))
 
 
-def _without_torn(groups: dict[tuple[str, str], list[tuple[Path, Any]]]) -> list[list[tuple[Path, Any]]]:
+def _without_torn(groups: dict[tuple[str, str, str], list[tuple[Path, Any]]]) -> list[list[tuple[Path, Any]]]:
     """The groups, those put together that are single files of one series and patient, each in its own study."""
     whole: list[list[tuple[Path, Any]]] = []
     single: dict[tuple[str, str], list[tuple[Path, Any]]] = defaultdict(list)
-    for (_, uid), members in groups.items():
+    for (patient, _, uid), members in groups.items():
         if len(members) == 1:
-            single[members[0][1]["PatientID"], uid] += members
+            single[patient, uid] += members
         else:
             whole.append(members)
     return whole + list(single.values())

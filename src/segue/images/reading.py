@@ -110,10 +110,12 @@ def _format(path: Path) -> str:
     """The suffix that tells the format; a DICOM file needs none."""
     if not path.exists():
         raise DataError("no such image", where=path, remedy="check the path")
+    if path.is_dir():
+        raise DataError("this is a folder, where a file is read", where=path, remedy="give one of the files in it")
     suffix = suffix_of(path)
     if suffix:
         return suffix
-    if path.is_file() and looks_like_dicom(path):
+    if looks_like_dicom(path):
         return DICOM_SUFFIXES[0]
     raise DataError(
         "this format is not read",

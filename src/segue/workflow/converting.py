@@ -43,12 +43,20 @@ def convert(source: Path, output: Path, chosen: ConvertOptions) -> tuple[list[st
 def summary(done: Converted, output: Path) -> list[str]:
     """What became of the studies, with the reasons of those that failed."""
     good = sum(row.status == "converted" for row in done.studies)
-    lines = [f"{good} of {len(done.studies)} studies converted, in {output}"]
+    empty = sum(row.status == "left out" for row in done.studies)
+    lines = [
+        f"{good} of {len(done.studies)} studies converted, in {output}"
+        + (f"; in {empty} nothing is a volume" if empty else "")
+    ]
     files = Counter(name for row in done.rows for name in row.files.split(";") if name)
     counted = [f"{files[name]} {name}" for name in ("PET.nii.gz", "SUV.nii.gz", "CTres.nii.gz", "SEG.nii.gz")]
     others = sum(files.values()) - sum(files[name.partition(" ")[2]] for name in counted)
     if files:
         lines.append(", ".join([*(each for each in counted if not each.startswith("0 ")), f"{others} others"]))
+    noted = [row for row in done.studies if row.status == "converted" and row.what]
+    lines += [f"note: {row.patient}/{row.study}: {row.what}" for row in noted[:_MOST_SHOWN]]
+    if len(noted) > _MOST_SHOWN:
+        lines.append(f"and {len(noted) - _MOST_SHOWN} more notes: {output / TABLE}")
     lines += [_told(row) for row in done.failed[:_MOST_SHOWN]]
     if len(done.failed) > _MOST_SHOWN:
         lines.append(f"and {len(done.failed) - _MOST_SHOWN} more: {output / TABLE}")
@@ -56,7 +64,8 @@ def summary(done: Converted, output: Path) -> list[str]:
         lines.append(
             f"the files do not say that identities were removed: folders carry pseudonyms, whose key is {key_path()}"
         )
-    lines.append(f"next: segue check {output}")
+    if files:
+        lines.append(f"next: segue check {output}")
     return lines
 
 

@@ -15,6 +15,7 @@ from segue.volume import Geometry, Volume
 
 _MOST_DISTINCT = 20
 _MOST_LABELS = 256
+_EVEN = 0.8  # of neighbours in a label map that are equal, at least
 _AIR_HU = -900
 _HEADER = ["Modality", "Manufacturer", "ManufacturerModelName", "Units", "NumberOfFrames", "ImageType"]
 
@@ -38,7 +39,8 @@ def describe(path: Path) -> Rows:
     if modality == "SEG":
         return rows + _segments(path)
     volume = read(path)
-    return rows + _what(path, volume, header) + _grid(volume.geometry, len(volume.array)) + _values(volume.array)
+    rows += _what(path, volume, header) + _grid(volume.geometry, len(volume.array)) + _values(volume.array)
+    return rows + _named(path, volume)
 
 
 def _dicom_header(path: Path) -> Any:
@@ -71,28 +73,46 @@ def _what(path: Path, volume: Volume, header: Any) -> Rows:
             f", {device}" if device else ""
         )
         return [("what", what), ("unit", unit)]
-    told = _told_unit(path)
-    return [("what", _kind(volume.array)), ("unit", f"{told} (its sidecar says so)" if told else _unit(volume.array))]
+    told = _sidecar(path).get("unit")
+    return [
+        ("what", _kind(path, volume.array)),
+        ("unit", f"{told} (its sidecar says so)" if told else _unit(volume.array)),
+    ]
 
 
-def _told_unit(path: Path) -> str | None:
-    """The unit in the sidecar that ``segue convert`` writes."""
+def _sidecar(path: Path) -> dict[str, Any]:
+    """What ``segue convert`` wrote about an image."""
     try:
         told = json.loads((path.parent / f"{image_stem(path)}.json").read_text(encoding="utf-8"))
-        return str(told["unit"]) if "unit" in told else None
-    except (OSError, ValueError, TypeError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _named(path: Path, volume: Volume) -> Rows:
+    """The names of labels, and how much there is of each, where the sidecar has them."""
+    labels = _sidecar(path).get("labels")
+    if not isinstance(labels, dict) or volume.array.dtype.kind not in "iu":
+        return []
+    sizes = ((label, name, (volume.array == int(label)).sum()) for label, name in labels.items() if label.isdigit())
+    return [(f"label {label}", f"{name}, {size * volume.geometry.voxel_ml:.3g} ml") for label, name, size in sizes][
+        :_MOST_DISTINCT
+    ]
 
 
 def _is_labels(array: np.ndarray) -> bool:
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
         return False
-    return bool(array.min() == 0) and 2 <= len(np.unique(array)) <= _MOST_LABELS and array.max() < 1000
+    if array.min() != 0 or array.max() >= 1000 or not 2 <= len(np.unique(array)) <= _MOST_LABELS:
+        return False
+    return bool((array[:, 1:] == array[:, :-1]).mean() > _EVEN)  # a photograph has as few numbers, but mixed
 
 
-def _kind(array: np.ndarray) -> str:
+def _kind(path: Path, array: np.ndarray) -> str:
     if len(array) in (3, 4) and array.dtype == np.uint8:
         return "colour image"
+    if "labels" in _sidecar(path):
+        return "label map"
     return "image or label map (few whole numbers from 0)" if _is_labels(array) else "image"
 
 

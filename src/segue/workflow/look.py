@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from segue.catalogue import Case, Dataset, Row, is_known, open_dataset
+from segue.catalogue.recognise import MixedLabelsError
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
@@ -53,6 +54,8 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
     if not is_known(reference) and path.is_dir():
         try:
             dataset = open_dataset(reference, data)
+        except MixedLabelsError:
+            raise
         except DataError as error:
             images = sorted(image for image in path.rglob("*") if image.is_file() and is_image(image))
             if not images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from segue.acquire.convert.choosing import studies
 from segue.acquire.convert.identity import Naming, read_key
-from segue.acquire.convert.study import Row, StudyTask, convert_study
+from segue.acquire.convert.study import RECEIPT, Row, StudyTask, broken, convert_study
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
@@ -65,11 +66,12 @@ def convert(source: Path, output: Path, options: ConvertOptions | None = None) -
     """Convert every study below ``source`` to ``output/PATIENT/STUDY``; those that are there are only found.
 
     A study that cannot be converted is a row with its reason; the others go on. ``output/convert.csv`` has a row for
-    every study and every series, written also when the work is interrupted.
+    every study and every series, written also when the work is interrupted; of studies that earlier runs brought from
+    other folders their rows stay.
 
     Raises:
         DataError: no DICOM series there.
-        UsageError: ``output`` lies in ``source`` or the other way round, or a series that is decided for is not there.
+        UsageError: ``output`` lies in ``source``, or a series that is decided for is not there.
         MachineError: the disk is full or may not be written, or pydicom is not installed.
     """
     options = options or ConvertOptions()
@@ -90,10 +92,13 @@ def convert(source: Path, output: Path, options: ConvertOptions | None = None) -
         with stage("convert", len(tasks)) as shown:
             workers = options.workers or (1 if len(tasks) == 1 else None)
             for task, result in map_cases(convert_study, tasks, workers=workers):
-                rows[task.id] = [_broken(task, result)] if isinstance(result, DataError) else result
+                rows[task.id] = broken(task, result) if isinstance(result, DataError) else result
                 shown.advance(note=task.id)
             shown.note(f"{len(tasks)} studies")
     finally:
+        for folder in {task.folder.parent for task in tasks}:
+            with contextlib.suppress(OSError):  # a patient of whom nothing came has no folder
+                folder.rmdir()
         if rows:
             _write_table(output, [*(row for each in rows.values() for row in each), *damaged])
     return Converted([*(row for each in rows.values() for row in each), *damaged], pseudonyms)
@@ -144,11 +149,6 @@ def _tasks(groups: Sequence[Sequence[Series]], output: Path, options: ConvertOpt
     return list(tasks.values()), any(hidden)
 
 
-def _broken(task: StudyTask, error: DataError) -> Row:
-    patient, study = task.id.split("/")
-    return Row(patient, study, "", "failed", "DAMAGED", error.what, error.value or "", error.remedy or "")
-
-
 def _damaged(error: DicomError, source: Path) -> Row:
     """The row of a file that belongs to no study, since its header cannot be read. Its path may tell whose it is."""
     where = Path(error.where or "")
@@ -156,7 +156,23 @@ def _damaged(error: DicomError, source: Path) -> Row:
     return Row("", "", "", "failed", error.reason, error.what, "", error.remedy or "", "", told)
 
 
+def _rows_of_others(output: Path, rows: Sequence[Row]) -> list[Row]:
+    """The rows of studies that lie in the output and were not met in this run."""
+    met = {(row.patient, row.study) for row in rows}
+    try:
+        with (output / TABLE).open(encoding="utf-8", newline="") as handle:
+            before = [Row(**found) for found in csv.DictReader(handle)]
+    except (OSError, ValueError, TypeError):
+        return []
+    return [
+        row
+        for row in before
+        if row.study and (row.patient, row.study) not in met and (output / row.patient / row.study / RECEIPT).is_file()
+    ]
+
+
 def _write_table(output: Path, rows: Sequence[Row]) -> None:
+    rows = [*_rows_of_others(output, rows), *rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(Row("", "").written), lineterminator="\n")
     writer.writeheader()

@@ -11,17 +11,26 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segue.core.errors import DataError, UsageError
 from segue.core.files import storage_fault
-from segue.dicom import Series
+from segue.dicom import DicomError, Series
+from segue.dicom.files import read_dataset
 
 _KEY_BYTES = 32
 _UNSAFE = re.compile(r"[^\w .+()=-]+")
 _LONGEST = 80
+_LONGEST_BYTES = 200  # file systems allow 255
+# What names a person or a document in a header, and so may not stand in a name that somebody typed.
+_TELLING = [
+    *("PatientName", "PatientID", "OtherPatientNames", "PatientBirthDate", "AccessionNumber"),
+    *("ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName"),
+]
+_SHORTEST_WORD = 3
+_NUMBERS = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{6,}")  # dates, and numbers of patients and cases
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,9 @@ class Naming:
         """The folder of the patient: the Patient ID, or ``"P-"`` and 12 letters of its keyed hash."""
         name = study[0].patient_id.strip()
         if self.reveals(study) and name:
-            return safe_name(name)
+            # Two patients stay two where their IDs differ only in what a folder's name cannot hold.
+            changed = safe_name(name) != name
+            return safe_name(name, hashlib.sha256(name.encode()).hexdigest()[:6] if changed else "")
         # Without an ID nobody can say which studies are of one patient: each is one of its own.
         return f"P-{self._pseudonym('patient', name or study[0].study_uid)}"
 
@@ -72,8 +83,34 @@ class Naming:
 def safe_name(text: str, ending: str = "") -> str:
     """A text from a header as a folder's name: no separators, no leading dot, at most 80 characters."""
     kept = re.sub(r"\s+", " ", _UNSAFE.sub("_", text)).strip(" ._")
-    name = kept[: _LONGEST - len(ending) - 1].rstrip(" .") or "unnamed"
+    name = (
+        kept[: _LONGEST - len(ending) - 1].encode()[:_LONGEST_BYTES].decode(errors="ignore").rstrip(" .") or "unnamed"
+    )
     return f"{name}-{_UNSAFE.sub('_', ending)}" if ending else name
+
+
+def telling_words(path: Path) -> set[str]:
+    """The words of a file's header that tell whose it is: names, numbers, the day of birth."""
+    header = read_dataset(path, tags=_TELLING)
+    try:
+        texts = [str(header.get(tag, "")) for tag in _TELLING]
+    except Exception as error:
+        # Values are parsed when they are asked for, with whatever pydicom raises on a damaged one.
+        raise DicomError("the names in the header cannot be read", where=path) from error
+    words = (word for text in texts for word in re.split(r"[\s^=\\,;'\[\]]+", text.lower()))
+    return {word for word in words if len(word) >= _SHORTEST_WORD}
+
+
+def without_words(text: str, words: Collection[str]) -> str:
+    """A text without those words, however they are written."""
+    for word in sorted(words, key=len, reverse=True):
+        text = re.sub(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", " ", text, flags=re.IGNORECASE)
+    return re.sub(r"\s+", " ", text).strip(" _-.,;/")
+
+
+def without_identity(text: str, words: Collection[str]) -> str:
+    """A name that a person typed, without those words, dates, and numbers of six digits and more."""
+    return without_words(_NUMBERS.sub(" ", without_words(text, words)), ())
 
 
 def slug(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segue.acquire.convert.identity import slug
+from segue.acquire.convert.identity import slug, telling_words, without_identity, without_words
 from segue.core.errors import DataError
 from segue.dicom import DicomError, MaskSet, Series, read_segments, read_structures, referenced_series
 from segue.images.labels import label_type
@@ -18,60 +19,107 @@ if TYPE_CHECKING:
     from segue.acquire.convert.study import Work
 
 
-def convert_masks(work: Work, pet: Series | None) -> None:
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The masks of one file, and the UID of the image that they lie on: empty where that is not there."""
+
+    series: Series
+    masks: MaskSet
+    image: str
+
+
+def convert_masks(work: Work, pet: Series | None, ct: Series | None) -> None:
     """Write the masks of a study.
 
     ``SEG.nii.gz`` is the label map of the PET, or of a study's only image that has one; masks of other images are
-    ``SEG_IMAGE.nii.gz``, and segments whose image is not there lie on their own grid. A CT's mask is brought to the
-    PET where the PET has none, so that the study can be trained on. Where segments overlap, each has a file of its own
-    too, and the label map shows the smaller one.
+    ``SEG_IMAGE.nii.gz``, and segments whose image is not there lie on their own grid. Where the PET has none, those of
+    the CT (or the only ones of its frame of reference) are brought to it, so that the study can be trained on. Where
+    segments overlap, each has a file of its own too, and the label map shows the smaller one.
     """
-    found: dict[str, list[tuple[Series, MaskSet]]] = defaultdict(list)
-    without_image: list[tuple[Series, MaskSet]] = []
+    drawn = _read_all(work)
+    on: dict[str, list[_Drawn]] = defaultdict(list)
+    for one in drawn:
+        on[one.image].append(one)
+    main = pet.uid if pet is not None and pet.uid in work.grids else next(iter(on), "") if len(on) == 1 else ""
+    for image, sets in on.items():
+        base = "SEG" if image == main else f"SEG_{work.names[image]}" if image else ""
+        decided = _decided(work, sets)
+        if base and decided is None:
+            work.failures.setdefault("", _several(work.names[image], sets))
+        for one in sets:
+            numbered = f"{slug(one.series.modality).upper()}_{slug(one.series.number).zfill(3)}"
+            name = numbered if not base else base if one is decided else f"{base}_{numbered}"
+            if not base and len(drawn) == 1 and not work.grids:
+                name = "SEG"
+            _write(work, one, _free(work, name))
+    if pet is not None and main and main not in on and drawn:
+        _bring_to(work, pet, ct, drawn)
+
+
+def _bring_to(work: Work, pet: Series, ct: Series | None, drawn: list[_Drawn]) -> None:
+    """The masks of another image on the grid of the PET, which has none of its own."""
+    near = [one for one in drawn if _frame(work, one) == pet.frame_of_reference != ""]
+    if not near:
+        work.notes.append("no mask for the PET: those of the other images are in another frame of reference")
+        return
+    named = [one for one in near if one.series.uid in work.task.named]
+    decided = _decided(work, named or [one for one in near if ct is not None and one.image == ct.uid] or near)
+    if decided is None:
+        work.failures.setdefault("", _several("images in the frame of the PET", near))
+        return
+    moved = replace(decided, masks=decided.masks.on(work.grids[pet.uid]))
+    _write(work, moved, "SEG", resampled=True)
+
+
+def _read_all(work: Work) -> list[_Drawn]:
+    """The masks of a study that can be read; for each of the others the study has a failure."""
+    found = []
     for series in work.task.series:
         if series.modality not in ("SEG", "RTSTRUCT"):
             continue
         for path in series.files:
+            words: set[str] = set()
             try:
+                words = set() if work.task.reveals else telling_words(path)
                 image = _image_of(work, series, path)
-                if image:
-                    found[image].append((series, _on(work.grids[image], series, path)))
-                elif series.modality == "SEG":
-                    without_image.append((series, read_segments(path)))
-                else:
+                if not image and series.modality == "RTSTRUCT":
                     raise DicomError(
                         "the image on which these structures were drawn is not among the series that could be read",
                         where=path,
                         reason="NO_REFERENCE",
                     )
+                masks = _on(work.grids[image], series, path) if image else read_segments(path)
+                found.append(_Drawn(series, masks if work.task.reveals else _cleaned(masks, words), image))
             except DataError as error:
+                if not work.task.reveals:
+                    error.what = without_identity(error.what, words)
                 work.failures[series.uid] = error
                 work.failures.setdefault("", error)
-    main = pet.uid if pet is not None and pet.uid in work.grids else next(iter(found), "") if len(found) == 1 else ""
-    for image, drawn in found.items():
-        base = "SEG" if image == main else f"SEG_{work.names[image]}"
-        decided = _decided(work, drawn)
-        if decided is None:
-            work.failures.setdefault("", _several(work.names[image], drawn))
-        for series, masks in drawn:
-            alone = (series, masks) == decided
-            name = base if alone else f"{base}_{slug(series.modality).upper()}_{slug(series.number).zfill(3)}"
-            _write(work, series, masks, _free(work, name), f"{work.names[image]}.nii.gz")
-    if main and main not in found and len(found) == 1:
-        (image, drawn), *_ = found.items()
-        decided = _decided(work, drawn)
-        if decided is not None and _shares_frame(work, image, main):
-            series, masks = decided
-            _write(work, series, masks.on(work.grids[main]), "SEG", f"{work.names[image]}.nii.gz", resampled=True)
-    for series, masks in without_image:
-        name = "SEG" if not work.grids else f"SEG_{slug(series.number).zfill(3)}"
-        _write(work, series, masks, _free(work, name), None)
+    return found
 
 
-def _decided(work: Work, drawn: list[tuple[Series, MaskSet]]) -> tuple[Series, MaskSet] | None:
+def _cleaned(masks: MaskSet, words: set[str]) -> MaskSet:
+    """The same masks, their names without what tells whose they are."""
+    segments = [
+        replace(
+            segment,
+            name=without_identity(segment.name, words) or f"segment {segment.number}",
+            meaning={key: without_words(value, words) for key, value in segment.meaning.items()},
+        )
+        for segment in masks.segments
+    ]
+    return replace(masks, segments=tuple(segments))
+
+
+def _frame(work: Work, one: _Drawn) -> str:
+    uid = one.image or one.series.uid
+    return next(series.frame_of_reference for series in work.task.series if series.uid == uid)
+
+
+def _decided(work: Work, sets: list[_Drawn]) -> _Drawn | None:
     """The one set of masks of an image, or the one of several that the user has decided for."""
-    named = [pair for pair in drawn if pair[0].uid in work.task.named]
-    candidates = named or drawn
+    named = [one for one in sets if one.series.uid in work.task.named]
+    candidates = named or sets
     return candidates[0] if len(candidates) == 1 else None
 
 
@@ -92,14 +140,9 @@ def _on(grid: Geometry, series: Series, path: Path) -> MaskSet:
     return read_segments(path, grid) if series.modality == "SEG" else read_structures(path, grid)
 
 
-def _shares_frame(work: Work, one: str, other: str) -> bool:
-    frames = {series.uid: series.frame_of_reference for series in work.task.series}
-    return frames[one] == frames[other] != ""
-
-
-def _write(
-    work: Work, series: Series, masks: MaskSet, name: str, image: str | None, *, resampled: bool = False
-) -> None:
+def _write(work: Work, drawn: _Drawn, name: str, *, resampled: bool = False) -> None:
+    series, masks = drawn.series, drawn.masks
+    image = f"{work.names[drawn.image]}.nii.gz" if drawn.image else None
     overlaps = masks.overlaps()
     facts: dict[str, Any] = {
         "labels": {str(segment.number): segment.name for segment in masks.segments},
@@ -138,10 +181,11 @@ def _free(work: Work, name: str) -> str:
     return found
 
 
-def _several(image: str, drawn: list[tuple[Series, MaskSet]]) -> DicomError:
-    listed = "; ".join(f"{series.modality} {series.number or '?'}: --series {series.uid}" for series, _ in drawn)
-    return DicomError(
-        f"{len(drawn)} sets of masks are drawn on {image}; each has a file of its own, and none is SEG.nii.gz",
-        value=listed,
-        reason="AMBIGUOUS_SERIES",
-    )
+def _several(image: str, sets: list[_Drawn]) -> DicomError:
+    what = f"{len(sets)} sets of masks are drawn on {image}; each has a file of its own, and none is SEG.nii.gz"
+    kinds = [f"{one.series.modality} {one.series.number or '?'}" for one in sets]
+    if len({one.series.uid for one in sets}) < len(sets):
+        remedy = "keep one of the files of this series in the folder, and move the others elsewhere"
+        return DicomError(what, value=", ".join(kinds), remedy=remedy, reason="AMBIGUOUS_SERIES")
+    listed = "; ".join(f"{kind}: --series {one.series.uid}" for kind, one in zip(kinds, sets, strict=True))
+    return DicomError(what, value=listed, reason="AMBIGUOUS_SERIES")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections import Counter
@@ -16,13 +17,13 @@ from segue.acquire.convert.masks import convert_masks
 from segue.core.errors import DataError
 from segue.core.files import content_key, storage_fault, write_json
 from segue.dicom import DicomError, DicomVolume, Series, SuvMode, SuvType, read_series, suv
-from segue.images import read, write
+from segue.images import image_stem, read, write
 from segue.volume import Geometry, Volume
 
 RECEIPT = "convert.json"
 _AIR_HU = -1024.0
 _TELLS_WHEN = ("AcquisitionTime", "InstanceNumber")
-_VERSION = 1  # of what a folder holds: a folder of another one is made again
+_VERSION = 2  # of what a folder holds: a folder of another one is made again
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class Row:
 
     Attributes:
         series: its modality and number.
-        status: ``"converted"``, ``"left out"`` (it is no volume) or ``"failed"``.
+        status: ``"converted"``, ``"left out"`` (it is no volume; of a study: it has none) or ``"failed"``.
         reason: why not, a key of :data:`segue.dicom.REMEDIES`.
+        what: why not, in words; of a converted study, what a user would miss in it.
         told: the value where it may be told on the terminal, but tells whose study it is and is not written.
     """
 
@@ -94,6 +96,7 @@ class Work:
         names: the file of each, by UID.
         several: the series that hold several volumes (echoes, time points), by UID.
         failures: what could not be done, by UID; the empty one is the study.
+        notes: what a user would miss, and why it is not there.
     """
 
     task: StudyTask
@@ -103,6 +106,7 @@ class Work:
     files: dict[str, list[str]] = field(default_factory=dict)
     several: set[str] = field(default_factory=set)
     failures: dict[str, DataError] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def write(self, series: Series, volume: Volume, name: str, facts: dict[str, Any]) -> None:
         """A volume and its sidecar of the same name."""
@@ -114,7 +118,10 @@ class Work:
 def convert_study(task: StudyTask) -> list[Row]:
     """Convert one study; a folder that is there already, of the same files and settings, is left as it is.
 
+    Files that somebody else has put there stay, whatever becomes of the others.
+
     Raises:
+        DicomError: ``NAME_TAKEN``: one of them has the name of a file that would be written.
         MachineError: the disk is full or may not be written.
     """
     before = _rows_before(task)
@@ -129,14 +136,47 @@ def convert_study(task: StudyTask) -> list[Row]:
         rows = _rows(work)
         if work.files:
             write_json(folder / RECEIPT, {"key": task.key, "rows": [row.written for row in rows]})
-            if task.folder.exists():
-                shutil.rmtree(task.folder)
-            folder.rename(task.folder)
+        _replace(task.folder, folder)
     except OSError as error:
         raise storage_fault(error, task.folder) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return rows
+
+
+def _replace(target: Path, made: Path) -> None:
+    """Put what was made in the place of what an earlier run made, of which nothing stays."""
+    new = {path.name for path in made.iterdir()}
+    if new and not target.exists():
+        made.rename(target)
+        return
+    ours = _written_before(target)
+    taken = sorted(name for name in new - ours if (target / name).exists())
+    if taken:
+        what = f"a file that segue convert did not write has the name of one that it would write: {taken[0]}"
+        raise DicomError(what, where=target, value=f"{len(taken)} files", reason="NAME_TAKEN")
+    if ours:  # a run that is killed from here on leaves a list of what may be replaced
+        write_json(target / RECEIPT, {"key": "", "rows": [], "files": sorted(ours | new)})
+    for name in sorted(ours - new - {RECEIPT}):
+        (target / name).unlink(missing_ok=True)
+    for name in sorted(new - {RECEIPT}):
+        (made / name).replace(target / name)
+    if new:
+        (made / RECEIPT).replace(target / RECEIPT)
+    elif ours:
+        (target / RECEIPT).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody's files are in it
+            target.rmdir()
+
+
+def _written_before(folder: Path) -> set[str]:
+    """What the receipt of a folder says that a conversion has written."""
+    try:
+        content = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        images = [name for row in content["rows"] for name in row["files"].split(";") if name]
+        return {RECEIPT, *content.get("files", []), *images, *(f"{image_stem(Path(name))}.json" for name in images)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 def _convert(work: Work) -> None:
@@ -168,18 +208,17 @@ def _convert(work: Work) -> None:
         work.write(series, found.volume, name, facts)
         if chosen:
             pet_volume = found
-    if pet is not None:
-        _convert_pet(work, pet, pet_volume)
-    convert_masks(work, pet)
+    ct = _convert_pet(work, pet, pet_volume) if pet is not None else None
+    convert_masks(work, pet, ct)
     if work.failures and not work.files:
         work.failures.setdefault("", next(iter(work.failures.values())))
 
 
-def _convert_pet(work: Work, pet: Series, found: DicomVolume | None) -> None:
-    """SUV, and the CT on the grid of the PET."""
+def _convert_pet(work: Work, pet: Series, found: DicomVolume | None) -> Series | None:
+    """SUV, and the CT on the grid of the PET; returns the CT."""
     if found is None:
         work.failures[""] = work.failures[pet.uid]
-        return
+        return None
     task = work.task
     try:
         made = suv(found, mode=task.mode, kind=task.kind)
@@ -191,14 +230,17 @@ def _convert_pet(work: Work, pet: Series, found: DicomVolume | None) -> None:
         ct = choose_ct(task.series, pet, grids, task.named) if pet.uid in grids else None
     except DicomError as error:
         work.failures[""] = error
-        return
+        return None
     if ct is None:
-        return
+        if any(series.modality == "CT" and series.uid in work.grids for series in task.series):
+            work.notes.append("no CTres: no CT lies where the PET does, in its frame of reference")
+        return None
     _rename(work, ct, "CT")
     image = read(work.folder / "CT.nii.gz", unit="HU")
     grid = found.volume.geometry
     facts = {"unit": "HU", "from": "CT.nii.gz", "grid_of": "PET.nii.gz", "outside": _AIR_HU, "interpolation": "cubic"}
     work.write(ct, image.resampled_to(grid, order=3, fill=_AIR_HU), "CTres", facts)
+    return ct
 
 
 def _rename(work: Work, series: Series, name: str) -> None:
@@ -257,7 +299,11 @@ def _rows(work: Work) -> list[Row]:
     task = work.task
     patient, study = task.id.split("/")
     failed = work.failures.get("")
-    first = Row(patient, study) if failed is None else _failed(Row(patient, study), failed, task.reveals)
+    first = Row(patient, study, what="; ".join(work.notes))
+    if failed is not None:
+        first = _failed(first, failed, task.reveals)
+    elif not work.files:
+        first = replace(first, status="left out", what="nothing in it is a volume")
     rows = [first]
     for series in task.series:
         files = ";".join(work.files.get(series.uid, []))
@@ -285,12 +331,20 @@ def _failed(row: Row, error: DataError, reveals: bool) -> Row:
     value = error.value or ""
     # A damaged value may be quoted, and be anything; the UIDs of candidates tell whose study it is.
     secret = not reveals and reason in ("DAMAGED", "AMBIGUOUS_SERIES")
+    # So may the name of a file.
+    told = ", ".join(part for part in (value, error.where) if part)
     return replace(
         row,
         status="failed",
         reason=reason,
         what=error.what,
         value="" if secret else value,
-        told=value,
+        told=told,
         remedy=error.remedy or "",
     )
+
+
+def broken(task: StudyTask, error: DataError) -> list[Row]:
+    """The row of a study whose conversion ended in an error."""
+    patient, study = task.id.split("/")
+    return [_failed(Row(patient, study), error, task.reveals)]

@@ -20,6 +20,7 @@ from segue.catalogue.recognise import contents, patients
 from segue.catalogue.recognise.guess import Draft, guess
 from segue.catalogue.recognise.listings import Told, channel_numbers, drawn_folds, listed_layout, nnunet_layout, told
 from segue.catalogue.recognise.names import MR_WORDS, PARTS, ImageFile, inventory, literal, words
+from segue.catalogue.recognise.sidecars import mask_labels
 from segue.catalogue.splits import read_folds
 from segue.core.errors import DataError
 
@@ -120,7 +121,7 @@ def _petct(folder: Path) -> Card:
         task="segmentation" if next(folder.glob("*/*/SEG.nii.gz"), None) else "unlabelled",
         modalities=["CT", "PET"],
         channels=[Channel(name="CT", unit="HU"), Channel(name="PET", unit="SUV")],
-        labels={1: "lesion"},
+        labels=mask_labels(folder),
         mirror_axes=["left-right"],
         layout=PetCtLayout(kind="petct"),
     )
