@@ -262,3 +262,9 @@ def test_ctrl_c_while_workers_start_shows_no_traceback(tmp_path: Path) -> None:
 def test_a_folder_is_no_mask(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="this is a folder"):
         read_masks(tmp_path)
+
+
+def test_a_pet_of_several_frames_is_called_what_it_is(tmp_path: Path) -> None:
+    Study(tmp_path / "in").add("PT", PET[:1], NumberOfFrames=2, CorrectedImage=None)
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert [row.reason for row in done.studies] == ["ENHANCED_PET"]

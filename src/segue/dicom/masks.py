@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Segment:
     number: int
     name: str
     start: tuple[int, int, int]
-    mask: Bool[np.ndarray, "i j k"]
+    mask: Bool[np.ndarray, "i j k"] = field(repr=False)
     meaning: dict[str, str]
 
     @property

@@ -50,7 +50,7 @@ def choose_pet(study: Sequence[Series], named: Collection[str] = ()) -> Series |
         named: Series Instance UIDs that the user has decided for.
 
     Raises:
-        DicomError: ``NOT_ATTENUATION_CORRECTED``, or ``AMBIGUOUS_SERIES`` with the candidates.
+        DicomError: ``NOT_ATTENUATION_CORRECTED``, ``ENHANCED_PET``, or ``AMBIGUOUS_SERIES`` with the candidates.
     """
     slices = [series for series in study if series.modality == "PT" and is_volume(series)]
     slices = [series for series in slices if not _PROJECTIONS & {kind.strip().upper() for kind in series.image_type}]
@@ -58,6 +58,8 @@ def choose_pet(study: Sequence[Series], named: Collection[str] = ()) -> Series |
     if len(decided) == 1:
         return decided[0]
     corrected = [series for series in decided or slices if "ATTN" in series.corrected]
+    if slices and not corrected and any(series.frames > len(series.files) for series in slices):
+        raise DicomError("an enhanced PET image", value="its tags are in functional groups", reason="ENHANCED_PET")
     if slices and not corrected:
         raise DicomError(
             "no PET of this study is corrected for attenuation",
