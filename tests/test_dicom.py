@@ -24,7 +24,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from segue.core.errors import DataError, MachineError
-from segue.dicom import REMEDIES, DicomError, DicomVolume, Series, read_frames, read_series, scan
+from segue.dicom import REMEDIES, DicomError, DicomVolume, Series, read_frames, read_series, scan, tag_text
 
 READ = [
     "anatomical/001",
@@ -475,6 +475,15 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     assert refusal(tmp_path / "page.dcm").reason == "DAMAGED"
     with pytest.raises(DicomError, match="no such folder"):
         scan(tmp_path / "none")
+
+
+def test_values_as_text() -> None:
+    dataset = Dataset()
+    dataset.PatientName, dataset.ImageType, dataset.EchoTime = "Doe^Jane", ["ORIGINAL", "PRIMARY"], 2.5
+    dataset.PixelSpacing, dataset.Rows, dataset.StudyDate = [0.5, 0.25], 7, "20240229"
+    found = {tag: tag_text(dataset, tag) for tag in ("PatientName", "ImageType", "EchoTime", "PixelSpacing", "Rows")}
+    assert list(found.values()) == ["Doe^Jane", "ORIGINAL\\PRIMARY", "2.5", "0.5\\0.25", "7"]
+    assert (tag_text(dataset, "StudyDate"), tag_text(dataset, "PatientID")) == ("20240229", "")
 
 
 def test_a_radiograph_is_a_picture(test_data: Path, tmp_path: Path) -> None:

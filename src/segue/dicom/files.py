@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -417,9 +417,8 @@ def text(holder: Any, keyword: str) -> str:
         return ""
     if value is None:
         return ""
-    if isinstance(value, str | int | float):
-        return str(value)
-    return "\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)
+    # pydicom's lists of values are MutableSequences; a person's name can be iterated too, letter by letter.
+    return "\\".join(map(str, value)) if isinstance(value, MutableSequence) else str(value)
 
 
 def _require_same_sizes(dataset: Any, path: Path) -> None:
