@@ -72,6 +72,18 @@ def test_segments_whose_ct_is_not_there_end_on_the_pet(tmp_path: Path) -> None:
     require_lesion_on_pet(only_study(tmp_path / "out"))
 
 
+def test_structures_whose_ct_is_not_there_end_on_the_pet(tmp_path: Path) -> None:
+    """Contours are places in the patient: any image of their frame of reference will do."""
+    study, _, ct = petct(tmp_path / "in")
+    study.add_structures(ct, {"lesion": ON_CT})
+    for path in study.files(ct):
+        path.unlink()
+    assert not convert(tmp_path / "in", tmp_path / "out").failed
+    folder = only_study(tmp_path / "out")
+    require_lesion_on_pet(folder)
+    assert json.loads((folder / "SEG.json").read_text())["image"] == "PET.nii.gz"
+
+
 def test_of_masks_on_two_cts_those_of_the_pets_ct_are_taken(tmp_path: Path) -> None:
     study, _, ct = petct(tmp_path / "in")
     part = study.add("CT", CT[:5], (2.0, 2.0, 5.0), (-8.0, -8.0, -5.0))

@@ -10,7 +10,7 @@ from segue.dicom.reference import referenced_series
 from segue.dicom.segment_writing import write_segments
 from segue.dicom.segmentation import read_segments
 from segue.dicom.series import Series, scan
-from segue.dicom.structures import read_structures
+from segue.dicom.structures import read_structures, structure_frame
 from segue.dicom.suv import Suv, SuvMode, SuvType, suv
 from segue.dicom.terms import CodedTerm, SegmentTerms
 
@@ -36,6 +36,7 @@ __all__ = [
     "read_structures",
     "referenced_series",
     "scan",
+    "structure_frame",
     "suv",
     "tag_text",
     "write_segments",

@@ -101,6 +101,22 @@ def structure_reference(path: Path) -> str:
         raise DicomError("the structures cannot be read", where=path, value=error) from error
 
 
+def structure_frame(path: Path) -> str:
+    """The Frame of Reference UID of the coordinates of an RTSTRUCT; empty where it names none or several.
+
+    Raises:
+        DicomError: ``NO_FILES``, ``DAMAGED``.
+        MachineError: pydicom is not installed.
+    """
+    dataset = read_dataset(path)
+    try:
+        named = {text(item, "FrameOfReferenceUID") for item in _items(dataset, "ReferencedFrameOfReferenceSequence")}
+        return _image_of(dataset)[1] or (named.pop() if len(named) == 1 else "")
+    except Exception as error:
+        # As above.
+        raise DicomError("the structures cannot be read", where=path, value=error) from error
+
+
 def _items(holder: Any, keyword: str) -> list[Any]:
     return list(holder.get(keyword) or [])
 

@@ -116,18 +116,12 @@ def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:
 def write(volume: Volume, path: Path) -> None:
     """Write ``.mha``, packed; several channels become the components of each voxel.
 
+    The axes are at right angles: :func:`segue.images.write` sees to that.
+
     Raises:
-        DataError: the axes are not at right angles, as this format needs.
         MachineError: the disk is full or may not be written.
     """
     array, geometry = volume.array, volume.geometry
-    if geometry.is_sheared:
-        raise DataError(
-            "the axes are not at right angles, as this format needs",
-            where=path,
-            value=f"{geometry.shear_degrees:.2f} degrees",
-            remedy="write NIfTI (.nii.gz), or resample the volume to a straight grid first",
-        )
     placed, spacing = _TO_RAS @ geometry.affine, np.array(geometry.spacing_mm)
     packed = isal_zlib.compress(np.ascontiguousarray(array.transpose(3, 2, 1, 0)), 1)
     fields = {

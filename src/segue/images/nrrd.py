@@ -74,19 +74,13 @@ def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:
 def write(volume: Volume, path: Path) -> None:
     """Write ``.nrrd``, compressed; several channels become the components of each voxel.
 
+    The axes are at right angles: :func:`segue.images.write` sees to that.
+
     Raises:
-        DataError: the axes are not at right angles: ITK's images are.
         MachineError: SimpleITK is not installed, or the disk is full.
     """
     itk = _itk()
     geometry = volume.geometry
-    if geometry.is_sheared:
-        raise DataError(
-            "the axes are not at right angles, as this format needs",
-            where=path,
-            value=f"{geometry.shear_degrees:.2f} degrees",
-            remedy="write NIfTI (.nii.gz), or resample the volume to a straight grid first",
-        )
     array = volume.array.transpose(3, 2, 1, 0)
     image = itk.GetImageFromArray(
         np.ascontiguousarray(array if len(volume.array) > 1 else array[..., 0]), isVector=len(volume.array) > 1

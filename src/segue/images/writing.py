@@ -69,6 +69,13 @@ def write(
     elif array.dtype == np.bool_:
         array = array.astype(np.uint8)
     volume = replace(volume, array=array)
+    if suffix in (".mha", ".nrrd") and volume.geometry.is_sheared:
+        raise DataError(
+            "the axes are not at right angles, as this format needs",
+            where=path,
+            value=f"{volume.geometry.shear_degrees:.2f} degrees",
+            remedy="write NIfTI (.nii.gz), or resample the volume to a straight grid first",
+        )
     if suffix == ".mha":
         metaimage.write(volume, path)
     elif suffix == ".nrrd":

@@ -11,7 +11,15 @@ import numpy as np
 
 from segue.acquire.convert.identity import slug, telling_words, without_identity, without_words
 from segue.core.errors import DataError
-from segue.dicom import DicomError, MaskSet, Series, read_segments, read_structures, referenced_series
+from segue.dicom import (
+    DicomError,
+    MaskSet,
+    Series,
+    read_segments,
+    read_structures,
+    referenced_series,
+    structure_frame,
+)
 from segue.images.labels import label_type
 from segue.volume import Geometry, Volume
 
@@ -36,7 +44,7 @@ def convert_masks(work: Work, pet: Series | None, ct: Series | None) -> None:
     the CT (or the only ones of its frame of reference) are brought to it, so that the study can be trained on. Where
     segments overlap, each has a file of its own too, and the label map shows the smaller one.
     """
-    drawn = _read_all(work)
+    drawn = _read_all(work, pet)
     on: dict[str, list[_Drawn]] = defaultdict(list)
     for one in drawn:
         on[one.image].append(one)
@@ -71,7 +79,7 @@ def _bring_to(work: Work, pet: Series, ct: Series | None, drawn: list[_Drawn]) -
     _write(work, moved, "SEG", resampled=True)
 
 
-def _read_all(work: Work) -> list[_Drawn]:
+def _read_all(work: Work, pet: Series | None) -> list[_Drawn]:
     """The masks of a study that can be read; for each of the others the study has a failure."""
     found = []
     for series in work.task.series:
@@ -81,7 +89,7 @@ def _read_all(work: Work) -> list[_Drawn]:
             words: set[str] = set()
             try:
                 words = set() if work.task.reveals else telling_words(path)
-                image = _image_of(work, series, path)
+                image = _image_of(work, series, path, pet)
                 if not image and series.modality == "RTSTRUCT":
                     raise DicomError(
                         "the image on which these structures were drawn is not among the series that could be read",
@@ -123,17 +131,20 @@ def _decided(work: Work, sets: list[_Drawn]) -> _Drawn | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _image_of(work: Work, series: Series, path: Path) -> str:
-    """The UID of the image on which masks were drawn; empty where it is not there."""
+def _image_of(work: Work, series: Series, path: Path, pet: Series | None) -> str:
+    """The UID of the image on which masks were drawn; empty where it is not there.
+
+    Contours are places in the patient: where their image is missing, the PET of their frame of reference takes its
+    place, or else the only image in it. Segments lie on a grid of their own, and keep it.
+    """
     image = referenced_series(path)
-    if not image:
-        near = [
-            other.uid
-            for other in work.task.series
-            if other.uid in work.grids and other.frame_of_reference == series.frame_of_reference != ""
-        ]
-        image = near[0] if len(near) == 1 else ""
-    return image if image in work.grids else ""
+    if image in work.grids or (image and series.modality == "SEG"):
+        return image if image in work.grids else ""
+    frame = series.frame_of_reference or (structure_frame(path) if series.modality == "RTSTRUCT" else "")
+    near = [other for other in work.task.series if other.uid in work.grids and other.frame_of_reference == frame != ""]
+    if pet is not None and any(other.uid == pet.uid for other in near):
+        return pet.uid
+    return near[0].uid if len(near) == 1 else ""
 
 
 def _on(grid: Geometry, series: Series, path: Path) -> MaskSet:
