@@ -158,3 +158,37 @@ def test_shear_is_measured_and_volume_stays_right() -> None:
 def test_an_impossible_affine_is_refused(affine: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"singular|finite"):
         Geometry((2, 2, 2), affine)
+
+
+@pytest.mark.parametrize("axes", ["".join(order) for order in itertools.permutations("ijk")])
+def test_oblique_linear_whatever_the_order_in_memory(image: np.ndarray, axes: str) -> None:
+    """DICOM and NIfTI are read with their first axis fastest; the values are the same."""
+    order = ["ijk".index(axis) for axis in axes]
+    moved = np.ascontiguousarray(image.transpose(order)).transpose(np.argsort(order))
+    grid = TARGETS["oblique"]
+    theirs = by_sitk(image, GRID, grid, sitk.sitkLinear, -5.0)
+    ours = Volume(moved[None], GRID).resampled_to(grid, order=1, fill=-5.0).array[0]
+    assert np.abs(ours - theirs).max() < 1e-5 * np.abs(image).max()
+
+
+def test_oblique_linear_far_away_and_of_one_slice() -> None:
+    """A linear function of the place keeps its value wherever it is asked for; far from the image there is none."""
+    turned = np.eye(4)
+    turned[:3, :3] = np.array(sitk.Euler3DTransform((0, 0, 0), 0.1, 0.2, 0.3).GetMatrix()).reshape(3, 3)
+    slice_grid = Geometry((40, 30, 1), np.diag([1.0, 1.0, 50.0, 1.0]))
+    i, j = np.meshgrid(np.arange(40.0), np.arange(30.0), indexing="ij")
+    flat = Volume((2 * i - j).astype(np.float32)[None, ..., None], slice_grid)
+    asked = turned.copy()
+    asked[:3, 3] = (10, 8, 0)
+    grid = Geometry((6, 5, 4), asked)
+    points = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1) @ asked[:3, :3].T + asked[:3, 3]
+    found = flat.resampled_to(grid, order=1).array[0]
+    assert np.abs(found - (2 * points[..., 0] - points[..., 1])).max() < 1e-4
+    asked[:3, 3] = (1e6, 0, 0)
+    assert (flat.resampled_to(Geometry((6, 5, 4), asked), order=1, fill=-3.0).array == -3.0).all()
+    long = turned.copy()
+    long[:3, :3] *= 1000.0
+    long[:3, 3] = (20, 15, 0)
+    reached = flat.resampled_to(Geometry((50, 2, 2), long), order=1, fill=-3.0).array[0]
+    assert reached[0, 0, 0] == pytest.approx(25.0, abs=1e-3)  # 2 * 20 - 15, in coordinates of 64 bits
+    assert (reached.ravel()[1:] == -3.0).all()

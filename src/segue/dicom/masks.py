@@ -15,6 +15,7 @@ from segue.volume.resample import resample_intensity
 # Voxels of two grids of the same spacing that lie less than this beside each other are taken for the same. A linear
 # vote decides alike: the nearest voxel then has more than half of the weight, 0.8 cubed.
 NEAREST_VOXELS = 0.2
+_ROUNDING = 1e-6  # exactly half of the weight is not enough, however it was rounded
 _Box = tuple[slice, slice, slice]
 
 
@@ -165,5 +166,5 @@ def _resampled(segment: Segment, source: Geometry, target: Geometry) -> Segment:
     i, j, k = (int(at) for at in first)
     size = tuple(int(n) for n in last - first)
     window = target.cropped((i, j, k), (size[0], size[1], size[2]))
-    mask = resample_intensity(padded, box, window, order=1) > 0.5
+    mask = resample_intensity(padded, box, window, order=1) > 0.5 + _ROUNDING
     return cut(replace(segment, start=(i, j, k), mask=mask), target.shape)

@@ -2,8 +2,9 @@
 
 Where the two grids share their axes (by far the most frequent case: another spacing, a crop, a flip), a B-spline
 along one axis, prefilter and boundary included, is one small matrix, and three matrix products do the whole
-volume. Oblique pairs go through :func:`scipy.ndimage.affine_transform`. Both follow ITK's rules: coefficients mirrored
-at the borders (Unser, Splines: a perfect fit, 1999), values defined up to the outer faces of the border voxels.
+volume. Oblique pairs are sampled point by point, cubic ones by :func:`scipy.ndimage.affine_transform`. All follow ITK's
+rules: coefficients mirrored at the borders (Unser, Splines: a perfect fit, 1999), values defined up to the outer faces
+of the border voxels.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from segue.volume.geometry import Geometry
 # An off-diagonal entry of the index-to-index map that moves no voxel of the volume by more than this many voxels.
 _ALIGNED_VOXELS = 1e-3
 _SLAB_VOXELS = 4_000_000
+# Of the result at a time, so that what is between stays in the processor's cache.
+_CHUNK_VOXELS = 65_536
+_LEAST_BITS = 16  # of a voxel, in coordinates of 32 bits
 # What the prefilter leaves far from a sample: nothing at float32's precision, but numbers so small that processors
 # need a hundred times as long for them.
 _NOTHING = 1e-12
@@ -211,30 +215,111 @@ def _slabs(
 def _oblique(
     image: Float32[np.ndarray, "i j k"], source: Geometry, target: Geometry, order: int, fill: float
 ) -> Float32[np.ndarray, "x y z"]:
+    index_map = np.linalg.inv(source.affine) @ target.affine
+    linear, shift = index_map[:3, :3], index_map[:3, 3]
+    if order == 1:
+        return _oblique_linear(image, linear, shift, target.shape, fill)
     from scipy import ndimage
 
-    index_map = np.linalg.inv(source.affine) @ target.affine
-    coefficients = image
-    if order > 1:
-        # The same samples on the same grid: what the prefilter alone does.
-        filters = [_prefilter(np.eye(n), n) if n > 1 else np.eye(1) for n in image.shape]
-        coefficients = _apply(image, filters)
+    # The same samples on the same grid: what the prefilter alone does.
+    filters = [_prefilter(np.eye(n), n) if n > 1 else np.eye(1) for n in image.shape]
+    coefficients = _apply(image, filters)
     result = np.empty(target.shape, dtype=np.float32)
 
     def sample(start: int) -> None:
         place = result[start : start + thick]
-        shift = index_map[:3, :3] @ [start, 0, 0] + index_map[:3, 3]
-        mode = "mirror" if order > 1 else "nearest"
+        begin = linear @ [start, 0, 0] + shift
         ndimage.affine_transform(
-            coefficients, index_map[:3, :3], shift, place.shape, place, order=order, mode=mode, prefilter=False
+            coefficients, linear, begin, place.shape, place, order=order, mode="mirror", prefilter=False
         )
-        _outside(place, index_map[:3, :3], shift, image.shape, fill)
+        _outside(place, linear, begin, image.shape, fill)
 
     threads = _threads()
     thick = max(1, min(-(-target.shape[0] // threads), _SLAB_VOXELS // (target.shape[1] * target.shape[2])))
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(sample, range(0, target.shape[0], thick)))
     return result
+
+
+def _oblique_linear(
+    image: Float32[np.ndarray, "i j k"],
+    linear: Float64[np.ndarray, "3 3"],
+    shift: Float64[np.ndarray, " 3"],
+    shape: tuple[int, ...],
+    fill: float,
+) -> Float32[np.ndarray, "x y z"]:
+    """The eight neighbours of ``linear @ index + shift``, weighted; three times as fast as scipy's general spline.
+
+    Coordinates are whole numbers of 2^-22 voxel: integer sums, shifts and masks tell the neighbour and the weight.
+    """
+    # Voxels that lie side by side in memory are read side by side, whatever order the axes have.
+    order = sorted(range(3), key=lambda axis: -image.strides[axis])
+    image, linear, shift = np.ascontiguousarray(image.transpose(order)), linear[order], shift[order]
+    along = [int(axis) for axis in np.argmax(np.abs(linear), axis=1)]
+    turn = along if sorted(along) == [0, 1, 2] else [0, 1, 2]
+    linear = linear[:, turn]
+    result = np.empty([shape[axis] for axis in turn], dtype=np.float32)
+    sizes = image.shape
+    for axis in range(3):
+        if image.shape[axis] == 1:  # a neighbour of the same value
+            image = np.repeat(image, 2, axis)
+    furthest = (np.abs(linear) @ np.array(result.shape) + np.abs(shift)).max() + max(image.shape)
+    bits = min(22, 30 - int(np.ceil(np.log2(furthest))))
+    whole: type[np.int32] | type[np.int64] = np.int32
+    if bits < _LEAST_BITS or image.size > np.iinfo(np.int32).max:
+        whole, bits = np.int64, 32
+    flat, (_, j, k) = image.reshape(-1), image.shape
+    neighbours = [flat[(a * j + b) * k + c :] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+
+    def fixed(coordinate: Float64[np.ndarray, " n"]) -> np.ndarray:
+        return np.rint(coordinate * (1 << bits)).astype(whole)
+
+    lines = result.reshape(-1, result.shape[2])
+    x, y = (index.reshape(-1) for index in np.indices(result.shape[:2]))
+    begin = [fixed(linear[axis, 0] * x + linear[axis, 1] * y + shift[axis]) for axis in range(3)]
+    along_z = [fixed(linear[axis, 2] * np.arange(result.shape[2])) for axis in range(3)]
+    threads = _threads()
+    rows = max(1, min(_CHUNK_VOXELS // result.shape[2], -(-len(lines) // threads)))
+
+    def sample(starts: range) -> None:
+        # Everything between is written into the same memory again and again: new memory takes longer than the sums.
+        chunk = rows, result.shape[2]
+        places, indices, weights, values = (
+            np.empty((*n, *chunk), kind)
+            for n, kind in (((2,), whole), ((), np.intp), ((3,), np.float32), ((8,), np.float32))
+        )
+        for start in starts:
+            count = min(rows, len(lines) - start)
+            place, index = places[:, :count]
+            index[...] = 0
+            for axis, size in enumerate(image.shape):
+                np.add(begin[axis][start : start + count, None], along_z[axis], out=place)
+                np.clip(place, 0, ((size - 1) << bits) - 1, out=place)
+                weight = weights[axis, :count]
+                np.bitwise_and(place, whole((1 << bits) - 1), out=weight, casting="same_kind")
+                weight *= np.float32(2.0**-bits)
+                np.right_shift(place, bits, out=place)
+                index *= whole(size)
+                index += place
+            indices[:count] = index
+            for value, neighbour in zip(values, neighbours, strict=True):
+                np.take(neighbour, indices[:count], out=value[:count], mode="clip")
+            # Of eight values four, of four two, of two the one between them.
+            for axis, step in ((2, 1), (1, 2), (0, 4)):
+                for first in range(0, 8, 2 * step):
+                    low, high = values[first, :count], values[first + step, :count]
+                    high -= low
+                    high *= weights[axis, :count]
+                    low += high
+            lines[start : start + count] = values[0, :count]
+
+    def fill_outside(x: int) -> None:
+        _outside(result[x : x + 1], linear, linear[:, 0] * x + shift, sizes, fill)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(sample, [range(n * rows, len(lines), threads * rows) for n in range(threads)]))
+        list(pool.map(fill_outside, range(len(result))))
+    return result.transpose(np.argsort(turn))
 
 
 def _outside(
