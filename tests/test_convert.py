@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import stat
 from pathlib import Path
@@ -334,10 +333,3 @@ def test_masks_of_the_sarcoma_patients(test_data: Path, tmp_path: Path) -> None:
         mask, image = read_labels(path), read(path.parent / facts["image"])
         assert mask.geometry.difference(image.geometry) is None
         assert set(np.unique(mask.array)) <= {0, *map(int, facts["labels"])}
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written(source: Path, tmp_path: Path, segue: Segue) -> None:
-    petct(source)
-    (tmp_path / "out").mkdir(mode=0o500)
-    assert segue("convert", source, tmp_path / "out").returncode == 4

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import Segue
 from dicom_studies import Study
 from segue.acquire import GetOptions, get
 from segue.catalogue import load_card, resolve
@@ -140,6 +141,14 @@ def test_a_read_only_disk_is_told_and_what_lies_there_opens(blobs: Path, small_d
         with pytest.raises(MachineError, match="may not be written"):
             get(card, small_disk / root, GetOptions(source=blobs, copy=True))
     assert _tree(small_disk) == before
+
+
+def test_a_read_only_disk_is_told_by_convert(small_disk: Path, tmp_path: Path, segue: Segue) -> None:
+    Study(tmp_path / "dicom", "A", True).add("MR", np.ones((3, 8, 8)))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    done = segue("convert", tmp_path / "dicom", small_disk / "out")
+    assert done.returncode == 4
+    assert "may not be written" in done.stderr
 
 
 def test_a_full_disk_while_converting_is_told(small_disk: Path, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import segue
-from segue.acquire.archives import Unpacked, is_junk
+from segue.acquire.archives import is_junk
 from segue.catalogue import RECEIPT, Card
 from segue.core.errors import DataError
 from segue.core.files import write_json
@@ -82,10 +82,6 @@ def read_receipt(root: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def hashes_of(unpacked: Iterable[Unpacked]) -> dict[str, str]:
-    return {each.name: each.sha256 for each in unpacked}
 
 
 @dataclass(frozen=True)

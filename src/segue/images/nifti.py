@@ -7,7 +7,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from isal import igzip, igzip_lib, igzip_threaded
 from jaxtyping import Num
@@ -21,12 +20,6 @@ from segue.volume import Geometry, Volume
 _FAULTS: Any = (EOFError, OSError, zlib.error, igzip_lib.IsalError)  # isal's stubs call its error an instance
 _HEADER_BYTES = 544  # NIfTI-2: 540; NIfTI-1: 348
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-_HEADERS = {
-    (348, False): nibabel.Nifti1Header,
-    (348, True): nibabel.nifti1.Nifti1PairHeader,
-    (540, False): nibabel.Nifti2Header,
-    (540, True): nibabel.nifti2.Nifti2PairHeader,
-}
 _THREADED_BYTES = 8_000_000
 _BLOCK_BYTES = 4_000_000
 _MOST_UNPACKED = 1040  # bytes that deflate can make of one (RFC 1951: 258 of two bits), with some to spare
@@ -106,8 +99,7 @@ def write(volume: Volume, path: Path | str, *, scale: float | None = None) -> No
     elif array.dtype == np.bool_:
         array = array.astype(np.uint8)
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-    kind = nibabel.Nifti1Header if max(array.shape) <= np.iinfo(np.int16).max else nibabel.Nifti2Header
-    header = kind()
+    header = _header_type(348 if max(array.shape) <= np.iinfo(np.int16).max else 540, in_two=False)()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
     header.set_qform(volume.geometry.affine, code=1)
@@ -214,12 +206,21 @@ def _damaged(path: Path, error: Exception) -> DataError:
     )
 
 
+def _header_type(size: int, in_two: bool) -> Any:
+    """nibabel's class for headers of so many bytes, of one file or of two."""
+    from nibabel import nifti1, nifti2  # takes 0.15 s to import; many commands need no image
+
+    if size == 348:
+        return nifti1.Nifti1PairHeader if in_two else nifti1.Nifti1Header
+    return nifti2.Nifti2PairHeader if in_two else nifti2.Nifti2Header
+
+
 def _parsed(start: bytes, path: Path) -> Any:
     in_two = path.suffix.lower() in PAIR_SUFFIXES
     for size, at, magic in ((348, 344, b"ni1\0" if in_two else b"n+1\0"), (540, 4, b"ni2\0" if in_two else b"n+2\0")):
         if len(start) >= size and start[at : at + 4] == magic:
             try:
-                return _HEADERS[size, in_two](start[:size], check=False)
+                return _header_type(size, in_two)(start[:size], check=False)
             except Exception as error:
                 # nibabel has no common class for what a damaged header makes it raise.
                 raise _senseless(path, error) from error

@@ -7,13 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64
-from nibabel.orientations import (
-    aff2axcodes,
-    axcodes2ornt,
-    inv_ornt_aff,
-    io_orientation,
-    ornt_transform,
-)
 
 # Two grids count as the same when no corner moves by more than this part of a voxel: headers store float32,
 # and writers round; a real shift is a tenth of a voxel and more.
@@ -57,6 +50,8 @@ class Geometry:
     @cached_property
     def axis_codes(self) -> str:
         """The direction in which each index grows: ``"RAS"``, ``"LPS"``, and 46 others."""
+        from nibabel.orientations import aff2axcodes  # nibabel takes 0.15 s to import; many commands need no image
+
         return "".join(aff2axcodes(self.affine))
 
     @cached_property
@@ -108,6 +103,8 @@ class Geometry:
 
     def oriented(self, axis_codes: str = "RAS") -> Geometry:
         """The same grid with its indices growing along ``axis_codes``; no voxel changes its place."""
+        from nibabel.orientations import inv_ornt_aff
+
         transform = self.orientation_to(axis_codes)
         shape = [0, 0, 0]
         for axis, (target, _) in enumerate(transform):
@@ -117,6 +114,8 @@ class Geometry:
 
     def orientation_to(self, axis_codes: str) -> Float64[np.ndarray, "3 2"]:
         """nibabel's orientation transform (target axis, flip) from this grid to ``axis_codes``."""
+        from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
         return ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(axis_codes)))
 
     def with_spacing(self, spacing_mm: tuple[float, float, float]) -> Geometry:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
-from nibabel.orientations import apply_orientation
 
 from segue.volume.geometry import Geometry
 from segue.volume.resample import resample_intensity, resample_labels
@@ -42,6 +41,8 @@ class Volume:
         """The same voxels with indices growing along ``axis_codes``: permutation and flips, no interpolation."""
         if self.geometry.axis_codes == axis_codes:
             return self
+        from nibabel.orientations import apply_orientation
+
         transform = self.geometry.orientation_to(axis_codes)
         # apply_orientation acts on the leading axes: channels go last and come back.
         array = np.moveaxis(apply_orientation(np.moveaxis(self.array, 0, -1), transform), -1, 0)

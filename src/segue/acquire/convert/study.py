@@ -232,7 +232,7 @@ def _convert_pet(work: Work, pet: Series, found: DicomVolume | None) -> Series |
         work.failures[""] = error
         return None
     if ct is None:
-        if any(series.modality == "CT" and series.uid in work.grids for series in task.series):
+        if pet.uid in grids and any(series.modality == "CT" and series.uid in work.grids for series in task.series):
             work.notes.append("no CTres: no CT lies where the PET does, in its frame of reference")
         return None
     _rename(work, ct, "CT")
