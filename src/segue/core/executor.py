@@ -9,14 +9,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from segue.core.errors import DataError, MachineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
+_Pending: TypeAlias = deque[tuple[Item, "Future[Result | DataError]"]]
 
 _CONTAINER_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -50,8 +52,12 @@ def map_cases(
     """
     todo = list(items)
     count = min(workers or cpu_count(), len(todo))
+    pending: _Pending[Item, Result] = deque()
     if executor is not None:
-        yield from _stream(executor, function, todo, 4 * (workers or 16))
+        try:
+            yield from _stream(executor, function, todo, 4 * (workers or 16), pending)
+        finally:
+            _cancel(pending)
     elif count <= 1:
         for item in todo:
             yield item, _guarded(function, item)
@@ -59,35 +65,72 @@ def map_cases(
         # "spawn", not "fork": torch and BLAS threads of the parent do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
-            yield from _stream(pool, function, todo, 4 * count)
+            try:
+                yield from _stream(pool, function, todo, 4 * count, pending)
+            except (KeyboardInterrupt, GeneratorExit):
+                _end_workers(pool)  # nobody waits for their cases any more
+                raise
+            except BaseException:
+                _cancel(pending)
+                raise
 
 
 def _stream(
-    pool: Executor, function: Callable[[Item], Result], todo: list[Item], waiting: int
+    pool: Executor,
+    function: Callable[[Item], Result],
+    todo: list[Item],
+    waiting: int,
+    pending: _Pending[Item, Result],
 ) -> Iterator[tuple[Item, Result | DataError]]:
-    pending: deque[tuple[Item, Future[Result | DataError]]] = deque()
     remaining = iter(todo)
-    try:
-        while True:
-            while len(pending) < waiting and (item := next(remaining, _END)) is not _END:
-                pending.append((item, pool.submit(_guarded, function, item)))  # type: ignore[arg-type]
-            if not pending:
-                return
-            item, future = pending.popleft()
-            try:
-                yield item, future.result()
-            except BrokenPipeError as error:
-                raise _worker_died(item) from error
-            except RuntimeError as error:  # BrokenProcessPool
-                if type(error).__name__ != "BrokenProcessPool":
-                    raise
-                raise _worker_died(item) from error
-    finally:
-        for _, future in pending:
-            future.cancel()
+    while True:
+        while len(pending) < waiting and (item := next(remaining, _END)) is not _END:
+            with _interrupts_held():
+                future = pool.submit(_guarded, function, item)  # type: ignore[arg-type]
+            pending.append((item, future))  # type: ignore[arg-type]
+        if not pending:
+            return
+        item, future = pending.popleft()
+        try:
+            yield item, future.result()
+        except BrokenPipeError as error:
+            raise _worker_died(item) from error
+        except RuntimeError as error:  # BrokenProcessPool
+            if type(error).__name__ != "BrokenProcessPool":
+                raise
+            raise _worker_died(item) from error
+
+
+def _cancel(pending: _Pending[Item, Result]) -> None:
+    for _, future in pending:
+        future.cancel()
 
 
 _END = object()
+_CAN_HOLD_SIGNALS = hasattr(signal, "pthread_sigmask")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C, which reaches every process of a terminal, from the workers that start in here.
+
+    They inherit the blocked signal. Only the first process has something to say about it, and ends them.
+    """
+    if not _CAN_HOLD_SIGNALS:
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the first worker else, and it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_workers(pool: ProcessPoolExecutor) -> None:
+    # Python 3.14 has pool.terminate_workers(); cancelled futures would make the pool's own thread fail here.
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
 
 
 def _worker_died(item: object) -> MachineError:
@@ -115,13 +158,13 @@ def _begin_worker() -> None:
     """Each worker uses one core (cases are parallel already), and ends when the process that started it is killed."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    signal.signal(signal.SIGINT, _end_quietly)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_quietly)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_quietly(*_: object) -> None:
-    """Ctrl-C reaches every process of a terminal; only the first one has something to say about it."""
-    raise SystemExit(130)
+    raise SystemExit(130)  # so that a case under way removes what it half wrote
 
 
 def _end_with_parent() -> None:
