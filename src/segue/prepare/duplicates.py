@@ -19,8 +19,8 @@ from segue.prepare.examine import Finding
 
 _SMALLEST = 8
 _THUMBNAIL = 32
-_CHUNK_BYTES = 32_000_000
-_LUMA = np.array([299, 587, 114])
+_CHUNK_BYTES = 1_000_000
+_LUMA = np.array([299.0, 587.0, 114.0])
 # The 64 longest waves that turn at least three times in all: what is slower is alike in all images of a kind. Long and
 # short ones are dealt out evenly to the bands, so that no band is alike in all images either.
 _WAVES = sorted(
@@ -31,13 +31,14 @@ _WAVES = [wave for band in range(_BANDS) for wave in _WAVES[band::_BANDS]]
 _MOST_WAVES = max(max(wave) for wave in _WAVES) + 1
 
 _MOST_BITS = 7
-_SAME_DETAIL = 0.6
+_SAME_DETAIL, _SAME_OF_LITTLE = 0.6, 0.95
+_LITTLE = 0.1
 _COMMON_FROM, _COMMON_OF = 32, 256
 
 _MOST_PAIRS_OF_GROUP = 2_000
 _MOST_OF_HASH = 64
 _MOST_OF_BUCKET = 2_048
-_MOST_CANDIDATES = 200_000
+_MOST_CANDIDATES = 20_000
 _PAIRS_AT_ONCE = 1 << 20
 
 
@@ -151,8 +152,7 @@ def _smallest(values: np.ndarray) -> np.ndarray:
 def _grey(pictures: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n h w"]:
     if pictures.shape[3] == 3:
         # Whole numbers stay whole: one picture and a stack of them give the same to the last bit.
-        red, green, blue = (pictures[..., channel] * np.float64(_LUMA[channel]) for channel in range(3))
-        return (red + green + blue) / 1000.0
+        return (pictures.astype(np.float64) @ _LUMA) / 1000.0
     return pictures.sum(axis=3, dtype=np.float64) if pictures.shape[3] != 1 else pictures[..., 0].astype(np.float64)
 
 
@@ -203,7 +203,7 @@ def find_twins(
 
     Some images are in thousands of pairs (black ones). The list is complete but for: among equal images with more than
     2,000 pairs, each is paired with one of another part; of pictures with one perceptual hash 64 are compared, of those
-    with one band 2,048, with each part's first ones before any part's second; of more than 200,000 near pairs the ones
+    with one band 2,048, with each part's first ones before any part's second; of more than 20,000 near pairs the ones
     that differ in fewest bits are looked at.
 
     Args:
@@ -286,21 +286,28 @@ def _near_pairs(
     usable = np.flatnonzero(has)
     usable = np.sort(usable[_buckets(perceptual[usable], part[usable], _MOST_OF_HASH).members])
     hashes, parts, contents = perceptual[usable], part[usable], content[usable]
-    found = np.zeros((0, 3), np.int64)
+    count = len(usable)
+    found = np.zeros(0, np.int64)  # each pair as one number that sorts by bits, then by index
+    fresh: list[np.ndarray] = []
+    limit = most_bits
     for band in range(_BANDS):
         key = (hashes >> np.uint64(16 * band)).astype(np.uint16)
         for a, b in _meetings(_buckets(key, parts, _MOST_OF_BUCKET), most_bits // _BANDS):
-            bits = np.bitwise_count(hashes[a] ^ hashes[b])
-            near = np.flatnonzero(bits <= most_bits)
+            bits = np.bitwise_count(hashes[a] ^ hashes[b]).astype(np.int64)
+            near = np.flatnonzero(bits <= limit)
             a, b = (np.broadcast_to(side, bits.shape).ravel()[near] for side in (a, b))
             good = (parts[a] != parts[b]) & (contents[a] != contents[b])
-            a, b = a[good], b[good]
-            rows = [bits.ravel()[near][good].astype(np.int64), usable[np.minimum(a, b)], usable[np.maximum(a, b)]]
-            found = np.concatenate([found, np.stack(rows, axis=1)])
-            if len(found) > 4 * _MOST_CANDIDATES:
-                found = np.unique(found, axis=0)[:_MOST_CANDIDATES]
-    found = np.unique(found, axis=0)[:_MOST_CANDIDATES]
-    return found[:, 1:], found[:, 0]
+            a, b, near = a[good], b[good], near[good]
+            fresh.append((bits.ravel()[near] * count + np.minimum(a, b)) * count + np.maximum(a, b))
+            if sum(map(len, fresh)) > 4 * _MOST_CANDIDATES:
+                found, fresh = np.unique(np.concatenate([found, *fresh]))[:_MOST_CANDIDATES], []
+                if len(found) == _MOST_CANDIDATES:
+                    # Enough: from now on only what is nearer than the farthest kept.
+                    limit = min(limit, int(found[-1]) // count**2 - 1)
+    found = np.unique(np.concatenate([found, *fresh]))[:_MOST_CANDIDATES]
+    rest, second = np.divmod(found, max(1, count))
+    bits, first = np.divmod(rest, max(1, count))
+    return np.stack([usable[first], usable[second]], axis=1), bits
 
 
 def _meetings(buckets: _Buckets, radius: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -356,12 +363,13 @@ def _show_the_same(
     common: np.ndarray | None = None
     if len(pictures) >= _COMMON_FROM:
         chosen = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), _COMMON_OF)).astype(int)]
-        common = np.mean([_unit(detail(int(index))) for index in chosen], axis=0)
+        common = np.stack([_unit(detail(int(index))) for index in chosen]).mean(axis=0)
     same = np.zeros(len(pairs), np.bool_)
     # In the order of the first of each pair, so that the thumbnails kept are those needed next.
     for number in np.lexsort((pairs[:, 1], pairs[:, 0])):
         one, other = (detail(int(index)) for index in pairs[number])
-        same[number] = _likeness(one, other) >= _SAME_DETAIL
+        needed = _SAME_OF_LITTLE if min(_filled(one), _filled(other)) < _LITTLE else _SAME_DETAIL
+        same[number] = _likeness(one, other) >= needed
         if same[number] and common is not None:
             same[number] = _likeness(_unit(one) - common, _unit(other) - common) >= _SAME_DETAIL
     return same
@@ -373,23 +381,26 @@ def _smooth(picture: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     return windows.mean(axis=(2, 3), dtype=np.float32)
 
 
-def _unit(detail: np.ndarray) -> np.ndarray:
+def _filled(detail: Float32[np.ndarray, "h w"]) -> float:
+    """The share of the pixels that the detail is spread over (the participation ratio of its energy)."""
+    energy = np.square(detail.astype(np.float64))
+    quartic = float(np.square(energy).sum())
+    return float(energy.sum() ** 2 / quartic / energy.size) if quartic > 0 else 0.0
+
+
+def _unit(detail: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     spread = detail.std()
     return detail / spread if spread > 0 else detail
 
 
-def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+def _likeness(one: Float32[np.ndarray, "h w"], other: Float32[np.ndarray, "h w"]) -> float:
     """Normalised cross-correlation at the best shift of at most one pixel; 0 where there is nothing to correlate."""
-    height, width = one.shape
-    inner = _unit(one[1:-1, 1:-1] - one[1:-1, 1:-1].mean())
-    best = 0.0
-    for y in range(3):
-        for x in range(3):
-            moved = other[y : height - 2 + y, x : width - 2 + x]
-            spread = float(moved.std())
-            if spread > 0:
-                best = max(best, float((inner * moved).mean()) / spread)
-    return best
+    inner = one[1:-1, 1:-1]
+    moved = np.lib.stride_tricks.sliding_window_view(other, inner.shape).reshape(9, -1)
+    moved = moved - moved.mean(axis=1, keepdims=True)
+    inner = (inner - inner.mean()).ravel()
+    spread = np.sqrt(np.einsum("sp,sp->s", moved, moved) * (inner @ inner))
+    return float(np.divide(moved @ inner, spread, out=np.zeros_like(spread), where=spread > 0).max())
 
 
 _MOST_NAMED = 20
