@@ -3,6 +3,16 @@
 Exact twins share a hash of shape and values. Near twins exist for pictures only: their perceptual hashes differ in few
 bits, and then their thumbnails must show the same detail. The hash is of the signs of 64 coefficients of the picture's
 cosine series, so neither its size nor linear brightness and contrast matter.
+
+Measured with the settings below. BreastMNIST: 113 pairs across its official split (1 exact), with 60 of the 156 test
+images in one; of all near pairs in the set, the 24 least alike were looked at and each shows the same scan, cut or
+marked anew. None among 60 nuclei images, 60 electron-microscopy sections (neighbours among them), and the middle slices
+of 238 hippocampi. Where pictures hold little, it errs: of 1.8 million pairs of middle slices of VesselMNIST3D (white
+spots on black), 15 to 21 along each axis count as near.
+
+Found again in BreastMNIST (28 pixels) and among the 120 larger images: JPEG of quality 90 all and all, brightened by
+10 % all and all, halved and enlarged 93 % and all, moved by one pixel 14 to 32 % and all. Of spots on black, halved
+ones are found in 27 %. Mirrored and turned ones are not looked for.
 """
 
 from __future__ import annotations
@@ -88,7 +98,7 @@ def signatures(
     """Content hashes, perceptual hashes, and which of these there are (the others are 0).
 
     The same as :func:`signature` of every :func:`row_image`; a memory-mapped array is read in chunks. 107,180 colour
-    pictures of 28 x 28 take 7 s on one core.
+    pictures of 28 x 28 take 2 s on one core.
 
     Args:
         images: ``(n, h, w)``, ``(n, h, w, 3)`` with ``color_last``, or ``(n, i, j, k)``.
@@ -164,7 +174,6 @@ def _perceptual(pictures: Num[np.ndarray, "n h w c"]) -> tuple[UInt64[np.ndarray
     spread = np.ptp(grey, axis=(1, 2))
     has = np.isfinite(spread) & (spread > 0)
     grey[~has] = 0
-    # The products over the short axis of waves first: this is most of the work.
     series = np.matmul(np.matmul(_cosines(height), grey), _cosines(width).T)
     down, across = np.array(_WAVES).T
     # What is zero but for rounding must not fall on either side by chance.
@@ -198,8 +207,12 @@ def find_twins(
 
     Near ones are found by hashing four bands of 16 bits each: of two hashes that differ in ``most_bits`` bits, one band
     differs in a quarter of them at most. They count if their thumbnails, less the mean of 5 x 5 pixels round each,
-    correlate above 0.6 at the best shift of at most one pixel; among 32 pictures or more, so must what is left of them
-    without the mean of the set: a field of view that all pictures share is no evidence.
+    correlate above 0.6 at the best shift of at most one pixel, or above 0.95 where it fills less than a tenth of either
+    (unrelated ultrasound and microscopy images reach 0.48; of candidates among spots on black, 1 % are above 0.93).
+    Among 32 pictures or more, so must what is left of them without the mean of the set, above 0.6: a field of view that
+    all pictures share is no evidence.
+    107,180 pictures take 1 s, 10 s where their hashes are very unlike chance; looking at 20,000 pairs of thumbnails
+    takes some seconds.
 
     Some images are in thousands of pairs (black ones). The list is complete but for: among equal images with more than
     2,000 pairs, each is paired with one of another part; of pictures with one perceptual hash 64 are compared, of those
