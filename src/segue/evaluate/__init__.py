@@ -1,14 +1,18 @@
 """Metrics over cases, and their aggregation."""
 
+from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
 from segue.evaluate.pairs import Pair, pair_folders, read_dataset_name, read_label_names
 from segue.evaluate.report import metrics_table, write_metrics
 from segue.evaluate.scores import CaseScores, Evaluation, aggregate, score_pair
 
 __all__ = [
     "CaseScores",
+    "ClassEvaluation",
+    "ClassScores",
     "Evaluation",
     "Pair",
     "aggregate",
+    "aggregate_classes",
     "metrics_table",
     "pair_folders",
     "read_dataset_name",

@@ -6,31 +6,30 @@ mean Dice and counted; where only one is empty, Dice is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from segue.core.errors import DataError
 from segue.evaluate.pairs import Pair
+from segue.evaluate.part import ALL, PartEvaluation, ScoredCase
 from segue.images import read_labels
 from segue.metrics import bootstrap_ci95, overlap, unmatched_voxels
 from segue.prepare import read_mask
 
-ALL = "all"
+_METRICS = ("dice", "volume_ml", "truth_volume_ml", "false_positive_ml", "false_negative_ml")
 
 
 @dataclass(frozen=True)
-class CaseScores:
+class CaseScores(ScoredCase):
     """``labels[name][metric]``: Dice (None where both are empty) and volumes in ml.
 
     ``false_positive_ml`` and ``false_negative_ml`` are AutoPET's: whole 18-connected components of the prediction
     (of the truth) that the other does not touch.
     """
 
-    case: str
-    patient: str
     labels: dict[str, dict[str, float | None]]
 
     @property
@@ -89,23 +88,21 @@ def score_pair(pair: Pair) -> CaseScores:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(PartEvaluation[CaseScores]):
     """All cases of one part (``val`` or ``test``), their means, and what could not be measured."""
 
-    part: str
-    cases: list[CaseScores]
-    aggregate: dict[str, dict[str, dict[str, Any]]]
-    errors: list[DataError] = field(default_factory=list)
+    def columns(self) -> list[str]:
+        return ["label", *_METRICS]
 
-    def as_json(self) -> dict[str, Any]:
-        """``{"val"|"test": {"aggregate": {label|"all": {metric: {value, ci95, n}}}, "cases": {}}}``."""
-        return {
-            self.part: {
-                "aggregate": self.aggregate,
-                "cases": {c.case: {"patient": c.patient, "labels": c.labels} for c in self.cases},
-                "failed": [{"what": e.what, "where": e.where, "value": e.value} for e in self.errors],
-            }
-        }
+    def rows(self) -> Iterator[tuple[CaseScores, list[str]]]:
+        for case in self.cases:
+            for name, scores in case.labels.items():
+                values = [scores[metric] for metric in _METRICS]
+                yield case, [name, *["" if value is None else f"{value:.6g}" for value in values]]
+
+    def _told(self) -> Iterator[dict[str, Any]]:
+        for case in self.cases:
+            yield {"patient": case.patient, "labels": case.labels}
 
     @property
     def mean_dice(self) -> float | None:
@@ -120,10 +117,7 @@ def aggregate(part: str, cases: Sequence[CaseScores], errors: Sequence[DataError
     for name in names:
         scores = [(case, case.labels[name]) for case in cases if name in case.labels]
         dice_columns.append([_number(case.labels.get(name, {}).get("dice")) for case in cases])
-        result[name] = {
-            metric: _mean(scores, metric)
-            for metric in ("dice", "volume_ml", "truth_volume_ml", "false_positive_ml", "false_negative_ml")
-        }
+        result[name] = {metric: _mean(scores, metric) for metric in _METRICS}
         # A case without this label has no Dice to speak of; what counts there is how much was invented.
         result[name]["false_positive_ml_without_truth"] = _mean(
             scores, "false_positive_ml", lambda values: values["truth_volume_ml"] == 0
