@@ -14,6 +14,7 @@ from segue.prepare import Plan
 from segue.train import Run, read_events
 
 Value = TypeVar("Value")
+Figures = TypeVar("Figures", bound="_Part")
 
 
 class _Lenient(BaseModel):
@@ -59,11 +60,10 @@ class Failure(_Lenient):
     value: str | None = None
 
 
-class Part(_Lenient):
-    """``val`` or ``test`` of ``metrics.json``."""
+class _Part(_Lenient):
+    """What ``val`` or ``test`` of ``metrics.json`` holds whatever the task."""
 
     aggregate: dict[str, dict[str, Mean]] = {}
-    cases: dict[str, CaseFigures] = {}
     failed: list[Failure] = []
 
     def mean(self, label: str, metric: str) -> Mean:
@@ -72,6 +72,12 @@ class Part(_Lenient):
     @property
     def labels(self) -> list[str]:
         return [name for name in self.aggregate if name != "all"]
+
+
+class Part(_Part):
+    """``val`` or ``test`` of a segmentation."""
+
+    cases: dict[str, CaseFigures] = {}
 
     @property
     def patients(self) -> int:
@@ -87,6 +93,80 @@ class Part(_Lenient):
             return dice is None, -case.predicted_ml if dice is None else dice, name
 
         return sorted(self.cases.items(), key=order)
+
+
+class ClassFigures(_Lenient):
+    """One case of a classification: names of classes, and the probability of each."""
+
+    patient: str = ""
+    truth: str | list[str] = ""
+    predicted: str | list[str] = ""
+    probabilities: dict[str, float] = {}
+
+    @property
+    def several(self) -> bool:
+        """Whether any number of labels may hold: each is an answer of its own."""
+        return isinstance(self.truth, list)
+
+    @property
+    def wrong(self) -> list[str]:
+        """The labels that were answered wrongly; the answer itself where one class holds."""
+        if isinstance(self.truth, list) and isinstance(self.predicted, list):
+            return [name for name in self.probabilities if (name in self.truth) != (name in self.predicted)]
+        return [self.predicted] if isinstance(self.predicted, str) and self.predicted != self.truth else []
+
+    def confidence(self, name: str) -> float:
+        """The probability of what was answered for this class."""
+        value = self.probabilities.get(name, 0.0)
+        return 1 - value if self.several and name not in self.predicted else value
+
+    @property
+    def of_truth(self) -> float:
+        """The probability of the truth; of several labels that of the least probable one."""
+        if isinstance(self.truth, str):
+            return self.probabilities.get(self.truth, 0.0)
+        right = [value if name in self.truth else 1 - value for name, value in self.probabilities.items()]
+        return min(right, default=0.0)
+
+
+class ClassPart(_Part):
+    """``val`` or ``test`` of a classification."""
+
+    confusion: list[list[int]] | list[list[list[int]]] = []
+    cases: dict[str, ClassFigures] = {}
+
+    @property
+    def patients(self) -> int:
+        return len({case.patient or name for name, case in self.cases.items()})
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether any case is of another patient than itself: else nobody knows whose images these are."""
+        return any(case.patient and case.patient != name for name, case in self.cases.items())
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in the order of the probabilities."""
+        return next((list(case.probabilities) for case in self.cases.values()), self.labels)
+
+    @property
+    def several(self) -> bool:
+        return any(case.several for case in self.cases.values())
+
+    @property
+    def worst_first(self) -> list[tuple[str, ClassFigures]]:
+        """Cases by the probability of their truth, the lowest first."""
+        return sorted(self.cases.items(), key=lambda item: (item[1].of_truth, item[0]))
+
+    @property
+    def mistakes(self) -> list[tuple[str, ClassFigures]]:
+        """Wrong cases, the most confident first."""
+
+        def order(item: tuple[str, ClassFigures]) -> tuple[float, str]:
+            name, case = item
+            return -max(case.confidence(wrong) for wrong in case.wrong), name
+
+        return sorted(((name, case) for name, case in self.cases.items() if case.wrong), key=order)
 
 
 class Member(_Lenient):
@@ -115,13 +195,17 @@ class Remarks(_Lenient):
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Everything a report tells, read once. ``missing`` says in words why something is None or empty."""
+    """Everything a report tells, read once. ``missing`` says in words why something is None or empty.
+
+    Of a segmentation the figures are ``parts``, of a classification ``class_parts``; the other is empty.
+    """
 
     run: Run
     truths: Mapping[str, Case]
     card: Card | None
     plan: Plan | None
     parts: dict[str, Part]
+    class_parts: dict[str, ClassPart]
     split: dict[str, list[Member]]
     remarks: Remarks | None
     environment: dict[str, str]
@@ -131,6 +215,10 @@ class RunFacts:
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [entry for entry in self.events if entry.get("event") == event]
+
+    @property
+    def tested(self) -> bool:
+        return "test" in self.parts or "test" in self.class_parts
 
     def patients(self, part: str) -> int:
         return len({member.patient or member.id for member in self.split.get(part, [])})
@@ -157,11 +245,13 @@ def read_facts(run: Run, truths: Mapping[str, Case]) -> RunFacts:
     def as_type(name: str, wanted: Any) -> Callable[[], Any]:
         return lambda: TypeAdapter(wanted).validate_python(run.json(name))
 
-    parts = reading(
-        "metrics.json",
-        as_type("metrics.json", dict[str, Part]),
-        "Nothing has been measured yet (segue evaluate with this run folder does it)",
-    )
+    def figures(wanted: type[Figures]) -> dict[str, Figures]:
+        absent = "Nothing has been measured yet (segue evaluate with this run folder does it)"
+        found = reading("metrics.json", as_type("metrics.json", dict[str, wanted]), absent) or {}  # type: ignore[valid-type]
+        return {name: found[name] for name in ("test", "val") if name in found}
+
+    card = reading("card.json", run.card, "What was trained on is not known")
+    classified = card is not None and card.task == "classification"
     environment = reading(
         "environment.json",
         as_type("environment.json", dict[str, Any]),
@@ -172,9 +262,10 @@ def read_facts(run: Run, truths: Mapping[str, Case]) -> RunFacts:
     return RunFacts(
         run=run,
         truths=truths,
-        card=reading("card.json", run.card, "What was trained on is not known"),
+        card=card,
         plan=reading("plan.json", run.plan, "There is no plan yet"),
-        parts={name: parts[name] for name in ("test", "val") if name in parts} if parts else {},
+        parts={} if classified else figures(Part),
+        class_parts=figures(ClassPart) if classified else {},
         split=split or {},
         remarks=reading("findings.json", as_type("findings.json", Remarks), "Quality control left no record"),
         environment={str(key): str(value) for key, value in (environment or {}).items()},

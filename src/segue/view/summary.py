@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segue.core.console import duration
-from segue.view.facts import Part, RunFacts
+from segue.view.facts import ClassPart, Part, RunFacts
 from segue.view.words import DASH, count, dice, interval, listed, ml, sentence
 
 # Test first: its figures are the ones to trust.
@@ -42,8 +42,8 @@ def summarise(facts: RunFacts) -> Summary:
             cautions += _caution(name, part, facts)
     if not facts.parts:
         paragraphs.append(facts.missing.get("metrics.json", "Nothing has been measured yet."))
-    paragraphs.append(_training(facts))
-    paragraphs.append(_left_out(facts))
+    paragraphs.append(training_told(facts))
+    paragraphs.append(left_out_told(facts))
     return Summary(_tiles(facts), [text for text in paragraphs if text], cautions)
 
 
@@ -55,18 +55,36 @@ def _tiles(facts: RunFacts) -> list[Tile]:
         tiles.append(Tile(dice(mean.value), f"mean Dice, {PART_NAMES[name]}", note))
     if not facts.parts:
         tiles.append(Tile(DASH, "mean Dice", "not measured yet"))
-    if facts.split.get("train"):
-        images = count(len(facts.split["train"]), "image")
-        tiles.append(Tile(str(facts.patients("train")), "patients trained on", images))
-    for name in PART_NAMES:
+    return [*tiles, *shared_tiles(facts)]
+
+
+def shared_tiles(facts: RunFacts) -> list[Tile]:
+    """Of whom was learned, on whom it was tried, and how long it took."""
+    tiles = []
+    for name, words in (("train", "trained on"), *PART_NAMES.items()):
         members = facts.split.get(name)
-        if members:
-            patients = facts.patients(name)
-            tiles.append(Tile(str(patients), f"{PART_NAMES[name]} patients", count(len(members), "image")))
-    seconds = _trained_seconds(facts)
+        if not members:
+            continue
+        if patients_known(facts):
+            title = f"patients {words}" if name == "train" else f"{words} patients"
+            tiles.append(Tile(str(facts.patients(name)), title, count(len(members), "image")))
+        else:
+            title = f"images {words}" if name == "train" else f"{words} images"
+            tiles.append(Tile(str(len(members)), title, "patients not named"))
+    seconds = trained_seconds(facts)
     if seconds is not None:
         tiles.append(Tile(duration(seconds), "of training", _device(facts)))
     return tiles
+
+
+def patients_known(facts: RunFacts) -> bool:
+    """False where a classification's images are all their own patient: a dataset of rows that names nobody.
+
+    Of a segmentation an image is a study, and a case that is its own patient is one.
+    """
+    if facts.card is None or facts.card.task != "classification":
+        return True
+    return any(member.patient not in ("", member.id) for members in facts.split.values() for member in members)
 
 
 def _learned(facts: RunFacts) -> str:
@@ -87,7 +105,7 @@ def _learned(facts: RunFacts) -> str:
 def _measured(name: str, part: Part, explained: bool) -> list[str]:
     overall = part.mean("all", "dice")
     if not part.cases:
-        return [f"No {PART_NAMES[name]} case could be measured.", *_failed(part)]
+        return [f"No {PART_NAMES[name]} case could be measured.", *failed_told(part)]
     group = f"{count(part.patients, PART_NAMES[name] + ' patient')} that it was not trained on"
     if overall.value is None:
         text = [f"On {group} there is no Dice to tell: neither reference nor prediction outlines anything."]
@@ -100,11 +118,12 @@ def _measured(name: str, part: Part, explained: bool) -> list[str]:
             figures = [_label_figure(part, label) for label in part.labels]
             text.append(sentence("by label: " + "; ".join(figures)))
     text += [sentence(found) for label in part.labels for found in _without_label(part, label)]
-    text += _failed(part)
+    text += failed_told(part)
     return text
 
 
-def _failed(part: Part) -> list[str]:
+def failed_told(part: Part | ClassPart) -> list[str]:
+    """Which cases are in no figure."""
     if not part.failed:
         return []
     named = [f"{failure.where}: {failure.what}" if failure.where else failure.what for failure in part.failed]
@@ -141,17 +160,7 @@ def _without_label(part: Part, label: str) -> list[str]:
 
 
 def _caution(name: str, part: Part, facts: RunFacts) -> list[str]:
-    text = []
-    if name == "val":
-        looks = len(facts.of("validated"))
-        how = f"Of {looks} states of the network the one" if looks > 1 else "The state of the network"
-        hence = "the test figures are not" if "test" in facts.parts else "new patients may fare a little worse"
-        text.append(
-            f"{how} that did best on these validation patients was kept. Their figures are therefore slightly "
-            f"optimistic; {hence}."
-        )
-    else:
-        text.append("The test patients took part in no decision of the training: their figures are the ones to quote.")
+    text = [selection_told(name, facts, "patients")]
     if part.patients == 1:
         text.append(f"One {PART_NAMES[name]} patient tells nothing about others.")
     elif 0 < part.patients < _FEW_PATIENTS:
@@ -162,8 +171,19 @@ def _caution(name: str, part: Part, facts: RunFacts) -> list[str]:
     return text
 
 
-def _training(facts: RunFacts) -> str:
-    seconds = _trained_seconds(facts)
+def selection_told(name: str, facts: RunFacts, whom: str) -> str:
+    """Whether the figures of a part took part in choosing the network; ``whom`` is "patients" or "images"."""
+    if name == "test":
+        return f"The test {whom} took part in no decision of the training: their figures are the ones to quote."
+    looks = len(facts.of("validated"))
+    how = f"Of {looks} states of the network the one" if looks > 1 else "The state of the network"
+    hence = "the test figures are not" if facts.tested else f"new {whom} may fare a little worse"
+    return f"{how} that did best on these validation {whom} was kept. Their figures are therefore slightly optimistic; {hence}."
+
+
+def training_told(facts: RunFacts) -> str:
+    """How long the training took, or how far it has come."""
+    seconds = trained_seconds(facts)
     if seconds is None:
         return facts.missing.get("events.jsonl", "The training has not begun.")
     last = max((event.get("step", 0) for event in facts.events), default=0)
@@ -175,7 +195,8 @@ def _training(facts: RunFacts) -> str:
     return f"The training is not finished: {so_far}. The same command goes on with it."
 
 
-def _trained_seconds(facts: RunFacts) -> float | None:
+def trained_seconds(facts: RunFacts) -> float | None:
+    """Seconds of training by its events."""
     seconds = [float(event["seconds"]) for event in facts.events if isinstance(event.get("seconds"), int | float)]
     return max(seconds) if seconds else None
 
@@ -186,7 +207,8 @@ def _device(facts: RunFacts) -> str:
     return f"on {'the CPU' if device == 'cpu' else device}" if device else ""
 
 
-def _left_out(facts: RunFacts) -> str:
+def left_out_told(facts: RunFacts) -> str:
+    """Which cases were not used, and why."""
     if facts.remarks is None:
         return facts.missing.get("findings.json", "")
     left_out: dict[str, list[str]] = {}

@@ -24,6 +24,11 @@ def ml(value: float | None) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
+def percent(value: float | None) -> str:
+    """``84.6 %``; a dash where there is none."""
+    return DASH if value is None else f"{100 * value:.1f} %"
+
+
 def interval(mean: Mean) -> str:
     """``0.866 to 0.889``, a dash where there is none."""
     return DASH if mean.ci95 is None else f"{dice(mean.ci95[0])} to {dice(mean.ci95[1])}"
