@@ -162,9 +162,13 @@ def _caution(name: str, part: ClassPart) -> list[str]:
     absent = [f"“{label}”" for label, number in rare if number == 0]
     rare_names = [f"“{label}” ({number})" for label, number in rare if 0 < number < _FEW_OF_A_CLASS]
     if absent and len(part.cases) > 1:
-        text.append(f"No {part_name} image has {listed(absent)}: how well it is found is unknown, and no mean holds it.")
+        text.append(
+            f"No {part_name} image has {listed(absent)}: how well it is found is unknown, and no mean holds it."
+        )
     if rare_names and len(part.cases) > 1:
-        text.append(f"Few {part_name} images have {listed(rare_names)}: figures of these classes are little but chance.")
+        text.append(
+            f"Few {part_name} images have {listed(rare_names)}: figures of these classes are little but chance."
+        )
     largest, accuracy = largest_class(part), part.mean("all", "accuracy")
     if largest is not None and accuracy.value is not None and len(part.classes) > 1:
         if len(part.cases) > 1 and (accuracy.ci95[0] if accuracy.ci95 else accuracy.value) <= largest[1]:

@@ -54,7 +54,9 @@ _ON_LIGHT = _Ink("#d55e00", "#0072b2", "#000000", "#ffffff")
 
 
 @dataclass(frozen=True)
-class _Display:
+class Display:
+    """The window of one channel: which values are black and white, and in words."""
+
     low: float
     high: float
     inverted: bool
@@ -80,7 +82,7 @@ class _Scene:
     """Everything drawn, in RAS order."""
 
     image: Volume
-    displays: list[_Display]
+    displays: list[Display]
     names: list[str]
     labels: dict[int, str]
     truth: Shaped[np.ndarray, "i j k"] | None
@@ -168,22 +170,23 @@ def _scene(
         canonical.geometry.spacing_mm,
     )
     shown = list(zip(channels, canonical.array, strict=True))[:MOST_CHANNELS]
-    displays = [_display(channel, values) for channel, values in shown]
+    displays = [display_of(channel, values) for channel, values in shown]
     names = [channel.name for channel, _ in shown]
     return _Scene(canonical, displays, names, dict(labels), masks[0], masks[1], focus)
 
 
-def _display(channel: Channel, values: Shaped[np.ndarray, "i j k"]) -> _Display:
+def display_of(channel: Channel, values: Shaped[np.ndarray, "i j k"]) -> Display:
+    """By the unit: a fixed window of HU or SUV, else the channel's own percentiles."""
     if channel.unit == "HU":
-        return _Display(*HU_WINDOW, False, f"{HU_WINDOW[0]:.0f} to {HU_WINDOW[1]:.0f} HU".replace("-", "−"))
+        return Display(*HU_WINDOW, False, f"{HU_WINDOW[0]:.0f} to {HU_WINDOW[1]:.0f} HU".replace("-", "−"))
     if channel.unit == "SUV":
-        return _Display(*SUV_WINDOW, True, f"SUV {SUV_WINDOW[0]:.0f} to {SUV_WINDOW[1]:.0f}")
+        return Display(*SUV_WINDOW, True, f"SUV {SUV_WINDOW[0]:.0f} to {SUV_WINDOW[1]:.0f}")
     sample = values.reshape(-1)[:: max(1, values.size // _PERCENTILE_SAMPLE)]
     finite = sample[np.isfinite(sample)]
     low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 1.0)
     if low >= high:
         low, high = low - 0.5, low + 0.5
-    return _Display(float(low), float(high), False, f"{low:.4g} to {high:.4g}".replace("-", "−"))
+    return Display(float(low), float(high), False, f"{low:.4g} to {high:.4g}".replace("-", "−"))
 
 
 def _layout(scene: _Scene, width_px: int) -> tuple[int, int, list[_Panel]]:

@@ -13,6 +13,7 @@ from segue.catalogue import Case
 from segue.core.errors import SegueError
 from segue.core.files import write_text
 from segue.train import Run
+from segue.view.classes import CLASS_SECTIONS
 from segue.view.facts import RunFacts, read_facts
 from segue.view.sections import SECTIONS, Section
 from segue.view.words import dice
@@ -40,7 +41,8 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["dice"] = dice
-    sections = [_rendered(environment, section, facts) for section in SECTIONS]
+    classified = facts.card is not None and facts.card.task == "classification"
+    sections = [_rendered(environment, section, facts) for section in (CLASS_SECTIONS if classified else SECTIONS)]
     page = environment.get_template("page.html").render(
         title=facts.card.title if facts.card else run.folder.name,
         dataset=facts.card.name if facts.card else None,
@@ -54,7 +56,7 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
 
 
 def _rendered(environment: Environment, section: Section, facts: RunFacts) -> dict[str, Any]:
-    template = environment.get_template(f"{section.name}.html")
+    template = environment.get_template(section.template)
     try:
         # "problem" is what a section says instead of its content; only those that have one set it.
         body = template.render({"problem": None, **section.content(facts)})

@@ -15,21 +15,26 @@ from segue.prepare import Plan
 from segue.view.curves import learning_curves
 from segue.view.facts import Part, Remark, RunFacts
 from segue.view.gallery import gallery
-from segue.view.summary import PART_NAMES, summarise
+from segue.view.summary import PART_NAMES, patients_known, summarise
 from segue.view.words import DASH, count, dice, interval, listed, ml, sentence
 
-_MOST_ROWS = 200
+MOST_ROWS = 200
 _MOST_EXAMPLES = 3
 _SECONDS = "seconds: "
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page; its template is ``<name>.html``."""
+    """One part of the page; its template is ``<name>.html`` where it names no other."""
 
     name: str
     title: str
     content: Callable[[RunFacts], dict[str, Any]]
+    shown_by: str | None = None
+
+    @property
+    def template(self) -> str:
+        return f"{self.shown_by or self.name}.html"
 
 
 def _summary(facts: RunFacts) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _pictures(facts: RunFacts) -> dict[str, Any]:
     groups = [
         {
             "title": PART_NAMES[name],
-            "cases": [{**asdict(case), "src": _data_uri(case.png) if case.png else None} for case in cases],
+            "cases": [{**asdict(case), "src": data_uri(case.png) if case.png else None} for case in cases],
         }
         for name, cases in shown.items()
     ]
@@ -115,7 +120,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
                     for label in case.labels
                 ],
             }
-            for case_name, case in part.worst_first[:_MOST_ROWS]
+            for case_name, case in part.worst_first[:MOST_ROWS]
         ]
         tables.append(
             {
@@ -123,7 +128,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
                 "several": several,
                 "patients": any(row["patient"] for row in rows),
                 "rows": rows,
-                "hidden": max(0, len(part.cases) - _MOST_ROWS),
+                "hidden": max(0, len(part.cases) - MOST_ROWS),
                 "failed": [failure.model_dump() for failure in part.failed],
             }
         )
@@ -137,44 +142,59 @@ def _curves(facts: RunFacts) -> dict[str, Any]:
     kept = [look for look in looks if look.get("best")]
     told = "No validation yet: only the loss can be shown."
     if kept:
-        told = f"Kept: the state after step {kept[-1].get('step')}, validation Dice {dice(kept[-1].get('mean_dice'))}."
+        best = kept[-1]
+        name, value = ("Dice", best.get("mean_dice")) if "dice" in best else (metric_name(best), best.get("score"))
+        told = f"Kept: the state after step {best.get('step')}, validation {name} {dice(value)}."
     resumed = len(facts.of("resumed"))
     return {
-        "light": _data_uri(learning_curves(facts.events, "light")),
-        "dark": _data_uri(learning_curves(facts.events, "dark")),
+        "light": data_uri(learning_curves(facts.events, "light")),
+        "dark": data_uri(learning_curves(facts.events, "dark")),
         "told": told if kept or not looks else "",
         "resumed": f"The training was interrupted and resumed {count(resumed, 'time')}." if resumed else "",
-        "alt": f"Curves of the loss ({count(len(steps), 'point')}) and of the validation Dice "
+        "alt": f"Curves of the loss ({count(len(steps), 'point')}) and of the scores on the validation cases "
         f"({count(len(looks), 'point')}) over the minutes of training.",
     }
+
+
+def metric_name(event: dict[str, Any]) -> str:
+    """What the score of an event is called: ``AUC``, ``accuracy``."""
+    name = str(event.get("metric", "score"))
+    return "AUC" if name == "auc" else name.replace("_", " ")
 
 
 def _plan(facts: RunFacts) -> dict[str, Any]:
     if facts.plan is None:
         return {"problem": facts.missing.get("plan.json")}
-    return {"choices": _choices(facts.plan)}
+    return {"choices": _choices(facts.plan, facts.card is not None and facts.card.task == "classification")}
 
 
-def _choices(plan: Plan) -> list[tuple[str, str, str]]:
+def _choices(plan: Plan, classified: bool) -> list[tuple[str, str, str]]:
     """(what, choice, reason); a reason whose choice has no row of its own gets one."""
     rules = {"hu": "clipped to {0.low:.0f} to {0.high:.0f} HU, minus {0.mean:.0f}, over {0.std:.0f}",
              "suv": "log(1 + SUV) − 1", "image": "minus the image's mean, over its deviation"}  # fmt: skip
-    network = plan.network.target or "U-Net"
+    network = plan.network.target or ("the standard network" if classified else "U-Net")
+    size, item = ("input size", ("image", "images")) if classified else ("patch", ("patch", "patches"))
     arguments = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan.network.args.items())
     rows = [
         ("spacing_mm", "voxel spacing", " × ".join(f"{value:g}" for value in plan.spacing_mm) + " mm"),
         *[
-            (f"normalisation.{channel.name}", f"intensities of {channel.name}", rules[rule.kind].format(rule))
+            (
+                f"normalisation.{channel.name}",
+                f"intensities of {channel.name}",
+                rules.get(rule.kind, rule.kind).format(rule),
+            )
             for channel, rule in zip(plan.channels, plan.normalisation, strict=False)
         ],
-        ("patch", "patch", " × ".join(map(str, plan.patch)) + " voxels"),
-        ("batch", "batch", count(plan.batch, "patch", "patches") + " a step"),
+        ("patch", size, " × ".join(map(str, plan.patch)) + " voxels"),
+        ("batch", "batch", count(plan.batch, *item) + " a step"),
         ("network", "network", network + (f" ({arguments})" if arguments else "")),
         ("mirror_axes", "mirrored in training", _axes(plan.mirror_axes)),
         ("foreground_share", "patches centred on foreground", f"{100 * plan.foreground_share:.0f} %"),
         ("overlap", "overlap of the sliding window", f"{100 * plan.overlap:.0f} %"),
     ]
     known = {key for key, _, _ in rows}
+    if classified:  # an image is seen whole, and nothing in it is outlined
+        rows = [row for row in rows if row[0] not in ("foreground_share", "overlap")]
     unnamed = "fixed: the same for every dataset"
     return [(name, value, sentence(plan.reasons.get(key, unnamed))) for key, name, value in rows] + [
         (key.replace("_", " "), "", sentence(why)) for key, why in plan.reasons.items() if key not in known
@@ -192,12 +212,17 @@ def _data(facts: RunFacts) -> dict[str, Any]:
     if card is not None:
         content["citations"] = [_citation(citation) for citation in card.citations]
         content["homepage"] = _link(card.access.homepage)
+        content["named"] = "classes" if card.task == "classification" else "labels"
         content["labels"] = ", ".join(f"{number} {name}" for number, name in card.labels.items())
         content["channels"] = ", ".join(
             channel.name + (f" ({channel.unit})" if channel.unit != "arbitrary" else "") for channel in card.channels
         )
     content["split"] = [
-        (PART_NAMES.get(name, "training"), count(facts.patients(name), "patient"), count(len(members), "image"))
+        (
+            PART_NAMES.get(name, "training"),
+            count(facts.patients(name), "patient") if patients_known(facts) else "patients not named",
+            count(len(members), "image"),
+        )
         for name in ("train", "val", "test")
         if (members := facts.split.get(name))
     ]
@@ -267,7 +292,8 @@ def _environment(facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def _data_uri(png: bytes) -> str:
+def data_uri(png: bytes) -> str:
+    """The picture as an address that a page can hold."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 

@@ -178,7 +178,8 @@ def selection_told(name: str, facts: RunFacts, whom: str) -> str:
     looks = len(facts.of("validated"))
     how = f"Of {looks} states of the network the one" if looks > 1 else "The state of the network"
     hence = "the test figures are not" if facts.tested else f"new {whom} may fare a little worse"
-    return f"{how} that did best on these validation {whom} was kept. Their figures are therefore slightly optimistic; {hence}."
+    kept = f"{how} that did best on these validation {whom} was kept"
+    return f"{kept}. Their figures are therefore slightly optimistic; {hence}."
 
 
 def training_told(facts: RunFacts) -> str:
