@@ -36,7 +36,9 @@ def summarise_classes(facts: RunFacts) -> Summary:
     for number, (name, part) in enumerate(facts.class_parts.items()):
         paragraphs += _measured(name, part, explained=number == 0)
         if part.cases:
-            cautions += [selection_told(name, facts, whom(part)), *_caution(name, part)]
+            cautions += [selection_told(name, facts, whom(part)), *_few(name, part)]
+            # Test and validation images are of one kind: what holds of the first holds of the other.
+            cautions += _caution(name, part) if number == 0 else []
     if facts.split and not patients_known(facts):
         cautions.append(
             "The dataset names no patients: each image counts as a patient of its own. Where several are of one "
@@ -141,7 +143,7 @@ def _by_class(part: ClassPart) -> list[str]:
     if len(known) <= _EACH_CLASS_TOLD:
         told = [
             f"of {count(found.n, 'image')} with “{name}”, {percent(found.value)} were found"
-            + (f", and {percent(right.value)} of its {count(right.n, 'such answer')} were right" if right.n else "")
+            + (f", and of {count(right.n, 'such answer')} {percent(right.value)} were right" if right.n else "")
             for name, found, right in known
         ]
         return [sentence("; ".join(told))]
@@ -151,13 +153,17 @@ def _by_class(part: ClassPart) -> list[str]:
     return [f"Found least often: {listed(told)}; most often: “{best[0]}” ({percent(best[1].value)} of {best[1].n})."]
 
 
+def _few(name: str, part: ClassPart) -> list[str]:
+    if len(part.cases) == 1:
+        return [f"One {PART_NAMES[name]} image tells nothing about others."]
+    if len(part.cases) < _FEW_CASES:
+        return [f"{len(part.cases)} {PART_NAMES[name]} images are few: other images could give quite another figure."]
+    return []
+
+
 def _caution(name: str, part: ClassPart) -> list[str]:
     text = []
     part_name = PART_NAMES[name]
-    if len(part.cases) == 1:
-        text.append(f"One {part_name} image tells nothing about others.")
-    elif len(part.cases) < _FEW_CASES:
-        text.append(f"{len(part.cases)} {part_name} images are few: other images could give quite another figure.")
     rare = [(label, part.mean(label, "sensitivity").n) for label in part.labels]
     absent = [f"“{label}”" for label, number in rare if number == 0]
     rare_names = [f"“{label}” ({number})" for label, number in rare if 0 < number < _FEW_OF_A_CLASS]
@@ -185,6 +191,6 @@ def _caution(name: str, part: ClassPart) -> list[str]:
     if error is not None and error > _MISCALIBRATED and len(part.cases) > 1:
         text.append(
             f"The probabilities are not to be taken at their word: on the {part_name} images they are off by "
-            f"{percent(error)} on average (see Calibration)."
+            f"{100 * error:.0f} percentage points on average (see Calibration)."
         )
     return text

@@ -160,8 +160,8 @@ def _calibration(facts: RunFacts) -> dict[str, Any]:
         charts.append(_chart(name, pictures, alt, "No answer was measured.", f"Calibration error {error}."))
     words = (
         "A network whose probabilities can be taken at their word is right in 80 % of the answers that it gives with "
-        "80 % confidence: its points lie on the dotted line. The calibration error is the mean length of the orange lines, "
-        f"weighted by the answers in each of {CALIBRATION_BINS} bins of equal width."
+        "80 % confidence: its points lie on the dotted line. The calibration error is the mean length of the orange "
+        f"lines, weighted by the answers in each of {CALIBRATION_BINS} bins of equal width."
     )
     return _charts(facts, charts, words)
 
