@@ -16,6 +16,7 @@ from segue.prepare import (
     ExamineTask,
     Machine,
     Network,
+    Normalisation,
     PlanOverrides,
     PrepareTask,
     examine,
@@ -26,7 +27,6 @@ from segue.prepare import (
 )
 from segue.prepare.cache import normalised
 from segue.prepare.fingerprint import Fingerprint, Intensities
-from segue.prepare.plan import Normalisation
 from segue.train import build_network
 from segue.volume import Geometry, Volume
 

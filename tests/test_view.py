@@ -26,8 +26,7 @@ from segue.core.errors import DataError
 from segue.core.files import jsonable, write_json, write_text
 from segue.evaluate import Pair, aggregate, score_pair, write_metrics
 from segue.images import read_labels, write
-from segue.prepare import Network, Plan
-from segue.prepare.plan import Normalisation
+from segue.prepare import Network, Normalisation, Plan
 from segue.train import EventLog, Run
 from segue.view import case_picture, write_report
 from segue.view.curves import learning_curves

@@ -1,8 +1,8 @@
 """What the world knows of a dataset, and how a folder becomes cases."""
 
-from segue.catalogue.card import Card, Channel, Licence, NpzLayout, RemoteFile
+from segue.catalogue.card import Card, Channel, Classes, Licence, NpzLayout, RemoteFile
 from segue.catalogue.citing import bibtex
-from segue.catalogue.dataset import Case, Dataset, Masks, Row
+from segue.catalogue.dataset import Case, Dataset, Masks, Row, Target
 from segue.catalogue.layouts import index
 from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
 from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
@@ -15,6 +15,7 @@ __all__ = [
     "Card",
     "Case",
     "Channel",
+    "Classes",
     "Dataset",
     "Licence",
     "Masks",
@@ -22,6 +23,7 @@ __all__ = [
     "RemoteFile",
     "Row",
     "Split",
+    "Target",
     "all_cards",
     "bibtex",
     "card_above",

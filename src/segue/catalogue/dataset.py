@@ -9,6 +9,8 @@ from typing import Any, Literal
 from segue.catalogue.card import Card
 
 Subset = Literal["train", "val", "test"]
+# The class, or one 0 or 1 per class where several may hold.
+Target = int | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Case:
     images: tuple[Path | Row, ...]
     label: Path | Masks | Row | None = None
     split: Subset = "train"
-    target: int | tuple[int, ...] | None = None
+    target: Target | None = None
     unlabelled: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -97,3 +99,8 @@ class Dataset:
     def labelled(self) -> list[Case]:
         """The cases that a model can be trained on: annotated and not of an official validation or test set."""
         return [case for case in self.cases if case.annotated and case.split == "train"]
+
+    @property
+    def has_own_split(self) -> bool:
+        """Whether its makers set annotated cases apart for validation or for the test."""
+        return any(case.annotated and case.split != "train" for case in self.cases)

@@ -306,23 +306,23 @@ def train(
 def predict(
     run: Annotated[Path, typer.Argument(help="The run folder of a training.")],
     inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or a dataset's name.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the masks go.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the masks, or the table of classes, go.")],
     data: Data = Path("data"),
     device: Device = "auto",
 ) -> None:
-    """Segment new images with a trained model.
+    """Apply a trained model to new images.
 
-    Each mask has its image's own geometry. Exit code 3 if a case failed.
+    Each mask has its image's own geometry (of a PNG or JPEG, a PNG of its size); a model of classes writes a table of
+    probabilities, OUT/predictions.csv. Exit code 3 if a case failed.
 
     Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
     """
     from segue.workflow.measuring import predict as run_predict
 
-    predictions = run_predict(run, inputs, output, device, data)
-    failed = [prediction for prediction in predictions if prediction.error is not None]
-    result(f"{len(predictions) - len(failed)} masks in {output}")
-    if failed:
-        result(f"{len(failed)} failed: {', '.join(prediction.case.id for prediction in failed)}")
+    done = run_predict(run, inputs, output, device, data)
+    result(f"{done.made} {done.what}, in {done.where}")
+    if done.errors:
+        result(f"{len(done.errors)} failed: {', '.join(name for name, _ in done.errors)}")
         raise typer.Exit(3)
 
 

@@ -1,28 +1,46 @@
 """Reading and writing images."""
 
 from segue.images.aligning import Aligned, align
-from segue.images.header import NIFTI_SUFFIXES, SUFFIXES, ImageHeader, image_stem, is_image
+from segue.images.header import (
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SUFFIXES,
+    TIFF_SUFFIXES,
+    ImageHeader,
+    image_stem,
+    is_image,
+    suffix_of,
+)
+from segue.images.labels import as_labels
 from segue.images.masks import read_masks
 from segue.images.npz import ArrayHeader, array_headers, read_array
 from segue.images.reading import read, read_geometry, read_header, read_labels
+from segue.images.rows import digest_of, map_array, read_row
 from segue.images.writing import WRITTEN_SUFFIXES, write
 
 __all__ = [
     "NIFTI_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "SUFFIXES",
+    "TIFF_SUFFIXES",
     "WRITTEN_SUFFIXES",
     "Aligned",
     "ArrayHeader",
     "ImageHeader",
     "align",
     "array_headers",
+    "as_labels",
+    "digest_of",
     "image_stem",
     "is_image",
+    "map_array",
     "read",
     "read_array",
     "read_geometry",
     "read_header",
     "read_labels",
     "read_masks",
+    "read_row",
+    "suffix_of",
     "write",
 ]

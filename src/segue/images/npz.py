@@ -21,7 +21,7 @@ from segue.volume import Geometry, Volume
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # NotImplementedError and RuntimeError are zipfile's, for methods that it does not know and passwords; numpy reads
 # headers as Python's literals, with what its tokenizer raises.
-_FAULTS = (
+FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -69,8 +69,8 @@ def array_headers(path: Path) -> dict[str, ArrayHeader]:
                         remedy="get the file from its official source",
                     )
                 found[name.removesuffix(".npy")] = ArrayHeader(tuple(shape), dtype)
-    except _FAULTS as error:
-        raise _damaged(path, error) from error
+    except FAULTS as error:
+        raise damaged(path, error) from error
     return found
 
 
@@ -85,15 +85,15 @@ def read_array(path: Path, key: str) -> np.ndarray:
         DataError: no such array, damaged, or an array of Python objects.
     """
     try:
-        _require_there(path, key)
+        require_there(path, key)
         with np.load(path, allow_pickle=False) as content:
             if key not in content.files:
                 raise DataError(
                     f"the array {key} is missing", where=path, value=f"there are {', '.join(content.files[:8])}"
                 )
             return content[key]
-    except _FAULTS as error:
-        raise _damaged(path, error) from error
+    except FAULTS as error:
+        raise damaged(path, error) from error
 
 
 def read_volume(path: Path) -> Volume:
@@ -133,7 +133,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         np.savez_compressed(handle, array=volume.array, affine=volume.geometry.affine)
 
 
-def _require_there(path: Path, key: str) -> None:
+def require_there(path: Path, key: str) -> None:
     """Raise ValueError where the array's header asks for more than the file can unpack to."""
     header = array_headers(path).get(key)
     if header is not None:
@@ -147,7 +147,7 @@ def _require_there(path: Path, key: str) -> None:
             raise ValueError(f"the array {key} of {wanted} bytes cannot be in {most}")
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         "this is no readable .npz file",
         where=path,

@@ -1,16 +1,22 @@
 """Networks, losses, augmentation, sliding window: torch code that knows no files."""
 
 from segue.model.augment import Augmentation, AugmentSettings, augment, draw_augmentation
+from segue.model.classifier import Classifier, ClassLoss, probabilities
 from segue.model.losses import DiceCrossEntropy
+from segue.model.planar import Planar
 from segue.model.sliding_window import sliding_window
 from segue.model.unet import UNet
 
 __all__ = [
     "AugmentSettings",
     "Augmentation",
+    "ClassLoss",
+    "Classifier",
     "DiceCrossEntropy",
+    "Planar",
     "UNet",
     "augment",
     "draw_augmentation",
+    "probabilities",
     "sliding_window",
 ]

@@ -7,17 +7,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Integer
 from torch import Tensor
 
-from segue.catalogue import Card, Case
+from segue.catalogue import Card, Case, Row
 from segue.core.errors import DataError
 from segue.core.files import content_key, file_digest, write_json
-from segue.images import write
+from segue.images import digest_of, write
 from segue.model import sliding_window
+from segue.predict.masks import as_stored, mask_path
 from segue.prepare import Plan, prepared_image, read_channels
 from segue.train import Run, build_network, in_fast_layout, load_checkpoint, padding_values, pick_device
 from segue.train.device import has_fast_bfloat16
@@ -37,7 +39,7 @@ class Prediction:
     seconds: float = 0.0
 
 
-class Predictor:
+class Model:
     """A trained network with its plan and card.
 
     Args:
@@ -66,12 +68,12 @@ class Predictor:
         self.network.eval()
         self._bfloat16 = content.get("precision") == "bfloat16" and has_fast_bfloat16(self.device)
 
-    @torch.inference_mode()
-    def predict(self, image: Volume) -> Volume:
-        """Labels of an image with the plan's channels, on exactly the image's own grid.
+    def autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
 
-        Raises:
-            DataError: another number of channels, or NaN in the image.
+    def require_fit(self, image: Volume) -> None:
+        """Raises:
+        DataError: another number of channels, or NaN in the image.
         """
         if len(image.array) != len(self.plan.channels):
             raise DataError(
@@ -81,8 +83,26 @@ class Predictor:
             )
         if not np.isfinite(image.array).all():
             raise DataError("the image holds NaN or infinite values", remedy="mend it, or leave it out")
+
+    @property
+    def key(self) -> str:
+        """Of the weights and the plan: the same model gives the same key."""
+        return content_key(file_digest(self.checkpoint), self.plan.model_dump(exclude={"reasons"}))
+
+
+class Predictor(Model):
+    """A :class:`Model` that segments."""
+
+    @torch.inference_mode()
+    def predict(self, image: Volume) -> Volume:
+        """Labels of an image with the plan's channels, on exactly the image's own grid.
+
+        Raises:
+            DataError: another number of channels, or NaN in the image.
+        """
+        self.require_fit(image)
         ready = prepared_image(image, self.plan)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+        with self.autocast():
             logits = sliding_window(
                 self.network,
                 torch.from_numpy(ready.array),
@@ -116,14 +136,10 @@ class Predictor:
                 winner[wins] = number
         return np.array(numbers, dtype=np.uint16)[winner]
 
-    @property
-    def key(self) -> str:
-        """Of the weights and the plan: the same model gives the same key."""
-        return content_key(file_digest(self.checkpoint), self.plan.model_dump(exclude={"reasons"}))
-
 
 def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> Iterator[Prediction]:
-    """Predict each case into ``output/CASE.nii.gz``; a bad case is reported and the rest goes on.
+    """Predict each case into ``output/CASE.nii.gz``, of a picture ``CASE.png``; a bad case is reported and the rest
+    goes on.
 
     Cases that this very model has done already (``predictions.json``) are not done again.
     """
@@ -133,10 +149,10 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> 
     written = time.monotonic()
     try:
         for case in cases:
-            target = output / f"{case.id}.nii.gz"
+            target = mask_path(output, case, predictor.card.dimension)
             started = time.monotonic()
             try:
-                key = content_key(model, *[_digest(path, case) for path in case.image_files])
+                key = content_key(model, *_digests(case))
                 if done.get(case.id) == key and target.exists():
                     yield Prediction(case, target)
                     continue
@@ -147,7 +163,7 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> 
                 error.where = where.rstrip(": ")
                 yield Prediction(case, None, error)
                 continue
-            write(mask, target)
+            write(as_stored(mask, image, target), target)
             done[case.id] = key
             if time.monotonic() - written > _RECEIPT_EVERY_S:
                 written = time.monotonic()
@@ -158,15 +174,19 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> 
             _write_receipt(receipt, predictor, done)
 
 
-def _digest(path: Path, case: Case) -> str:
+def _digests(case: Case) -> list[str]:
     try:
-        return file_digest(path)
+        return [
+            f"{digest_of(image.path)}:{image.key}[{image.index}]" if isinstance(image, Row) else file_digest(image)
+            for image in case.images
+        ]
     except OSError as error:
-        raise DataError("this file cannot be read", where=f"{case.id}: {path}", value=error.strerror) from error
+        raise DataError(
+            "this file cannot be read", where=f"{case.id}: {error.filename}", value=error.strerror
+        ) from error
 
 
 def _done_before(receipt: Path) -> dict[str, str]:
-
     try:
         return dict(json.loads(receipt.read_text(encoding="utf-8"))["cases"])
     except (OSError, ValueError, KeyError, TypeError):

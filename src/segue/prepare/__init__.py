@@ -1,10 +1,24 @@
 """Quality control, fingerprint, plan, and the prepared cases."""
 
 from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepared_image
-from segue.prepare.examine import Examination, ExamineTask, Finding, examine
+from segue.prepare.choices import Budget, Machine, Network, Normalisation, Plan, PlanOverrides
+from segue.prepare.duplicates import find_twins, signatures, thumbnail, twin_findings
+from segue.prepare.examine import Examination, ExamineTask, examine
+from segue.prepare.finding import Finding
 from segue.prepare.fingerprint import Fingerprint, fingerprint
-from segue.prepare.plan import Budget, Machine, Network, Plan, PlanOverrides, plan
-from segue.prepare.reading import read_channels, read_mask
+from segue.prepare.measure import array_digests, measure_arrays
+from segue.prepare.plan import plan
+from segue.prepare.reading import in_axes, read_channels, read_mask
+from segue.prepare.stacks import (
+    Stack,
+    StackTask,
+    map_stack,
+    open_stack,
+    sized_case,
+    sized_image,
+    stack_file,
+    write_stack,
+)
 
 __all__ = [
     "Budget",
@@ -14,15 +28,31 @@ __all__ = [
     "Fingerprint",
     "Machine",
     "Network",
+    "Normalisation",
     "Plan",
     "PlanOverrides",
     "PrepareTask",
     "PreparedCase",
+    "Stack",
+    "StackTask",
+    "array_digests",
     "examine",
+    "find_twins",
     "fingerprint",
+    "in_axes",
+    "map_stack",
+    "measure_arrays",
+    "open_stack",
     "plan",
     "prepare_case",
     "prepared_image",
     "read_channels",
     "read_mask",
+    "signatures",
+    "sized_case",
+    "sized_image",
+    "stack_file",
+    "thumbnail",
+    "twin_findings",
+    "write_stack",
 ]

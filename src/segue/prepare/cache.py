@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Num
@@ -20,8 +21,8 @@ from segue.catalogue import Card, Case
 from segue.core.errors import DataError
 from segue.core.files import content_key, storage_fault, write_json
 from segue.core.seeds import generator
+from segue.prepare.choices import Normalisation, Plan
 from segue.prepare.examine import case_digest
-from segue.prepare.plan import Normalisation, Plan
 from segue.prepare.reading import read_channels, read_mask
 from segue.volume import Geometry, Volume
 
@@ -75,8 +76,8 @@ def normalised(image: Num[np.ndarray, "c i j k"], steps: Sequence[Normalisation]
         if rule.kind == "suv":
             np.log1p(np.maximum(values, 0, dtype=np.float32), out=channel)
             channel -= 1.0
-        elif rule.kind == "hu":
-            np.clip(values, rule.low, rule.high, out=channel)
+        elif rule.kind in ("hu", "dataset"):
+            np.clip(values, *((rule.low, rule.high) if rule.kind == "hu" else (None, None)), out=channel)
             channel -= rule.mean
             channel /= rule.std
         else:
@@ -96,8 +97,12 @@ def prepared_image(image: Volume, plan: Plan) -> Volume:
 
 
 def target_grid(canonical: Geometry, plan: Plan) -> Geometry:
-    """The grid of the plan's spacing over the field of view of an image in RAS order."""
-    return canonical.with_spacing(plan.spacing_mm)
+    """The grid of the plan's spacing over the field of view of an image in RAS order; slices keep their distance."""
+    i, j, k = (
+        own if axis == plan.slice_axis else wanted
+        for axis, (own, wanted) in enumerate(zip(canonical.spacing_mm, plan.spacing_mm, strict=True))
+    )
+    return canonical.with_spacing((i, j, k))
 
 
 def prepare_case(task: PrepareTask) -> PreparedCase:
@@ -128,8 +133,10 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     temporary = folder.with_name(f".{key}.{secrets.token_hex(4)}.part")
     try:
         temporary.mkdir(parents=True)
-        np.save(temporary / "image.npy", ready.array.astype(np.float16), allow_pickle=False)
-        np.save(temporary / "labels.npy", np.ascontiguousarray(mask), allow_pickle=False)
+        # A memory-mapped slice is read in one piece if its axis is the slowest.
+        order: Literal["C", "F"] = "F" if plan.slice_axis == 2 else "C"
+        np.save(temporary / "image.npy", np.asarray(ready.array, np.float16, order=order), allow_pickle=False)
+        np.save(temporary / "labels.npy", np.asarray(mask, order=order), allow_pickle=False)
         np.savez(temporary / "foreground.npz", allow_pickle=False, **foreground)
         write_json(temporary / "case.json", {"id": case.id, "spacing_mm": ready.geometry.spacing_mm})
         if not (folder / "case.json").exists():

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Integer, Num, UInt64
 
-from segue.prepare.examine import Finding
+from segue.prepare.finding import Finding
 
 _SMALLEST = 8
 _THUMBNAIL = 32

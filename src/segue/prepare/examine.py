@@ -4,38 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from segue.catalogue import Card, Case
+from segue.catalogue import Card, Case, Row
 from segue.core.errors import DataError
 from segue.core.files import content_key, file_digest, write_text
 from segue.core.seeds import generator
+from segue.images import digest_of
+from segue.prepare.duplicates import signature
+from segue.prepare.finding import Finding, Severity
 from segue.prepare.reading import read_channels, read_mask
 from segue.volume import Volume
 
-_VERSION = 1
+_VERSION = 2
 _SAMPLED_VOXELS = 10_000
-
-Severity = Literal["error", "warning", "note"]
-
-
-class Finding(BaseModel):
-    """One result of quality control. An error keeps the case out of training; a warning does not."""
-
-    model_config = ConfigDict(frozen=True)
-
-    case: str
-    severity: Severity
-    what: str
-    value: str | None = None
-    remedy: str | None = None
-
-    def __str__(self) -> str:
-        text = f"{self.case}: {self.what}" + (f" ({self.value})" if self.value else "")
-        return text + (f"\n  -> {self.remedy}" if self.remedy else "")
 
 
 class ChannelStatistics(BaseModel):
@@ -47,7 +32,11 @@ class ChannelStatistics(BaseModel):
 
 
 class Examination(BaseModel):
-    """Everything measured on one case, in canonical (RAS) axis order."""
+    """Everything measured on one case, in canonical (RAS) axis order.
+
+    ``content`` and ``perceptual`` are what tells whether the same image is another case too (see
+    :mod:`segue.prepare.duplicates`).
+    """
 
     case: str
     patient: str
@@ -58,6 +47,8 @@ class Examination(BaseModel):
     channels: list[ChannelStatistics] = []
     label_voxels: dict[int, int] = {}
     digest: str = ""
+    content: int | None = None
+    perceptual: int | None = None
 
     @property
     def sound(self) -> bool:
@@ -84,7 +75,11 @@ def case_digest(case: Case) -> str:
     Raises:
         DataError: a file is missing or cannot be read.
     """
+    rows = [part for part in (*case.images, case.label) if isinstance(part, Row)]
     try:
+        if rows:
+            # One file holds all cases: it is hashed once.
+            return content_key(*[(digest_of(row.path), row.key, row.index) for row in rows], case.label is not None)
         return content_key(*[file_digest(path) for path in case.files], case.label is not None)
     except OSError as error:
         raise DataError(
@@ -101,14 +96,14 @@ def examine(task: ExamineTask) -> Examination:
     The result is kept under ``task.cache`` by the content of the files and by what the card declares.
     """
     case, card = task.case, task.card
-    if task.needs_label and case.label is None:
+    if task.needs_label and not case.annotated:
         return _failed(
             case,
             DataError(
-                "this image has no label",
+                "this image has no class" if card.task == "classification" else "this image has no label",
                 where=case.id,
                 value=", ".join(path.name for path in case.files),
-                remedy="put its mask where the layout expects it, or leave the case out",
+                remedy="give it one where the layout expects it, or leave the case out",
             ),
         )
     try:
@@ -117,7 +112,7 @@ def examine(task: ExamineTask) -> Examination:
         return _failed(case, error)
     kept: Path | None = None
     if task.cache is not None:
-        known = [card.channels, card.labels, card.ignore_label, case.unlabelled]
+        known = [card.task, card.dimension, card.channels, card.labels, card.ignore_label, case.unlabelled]
         declared = [case.id, case.patient, digest, *known, _VERSION]
         kept = task.cache / "examined" / f"{content_key(*declared)}.json"
         if kept.exists():
@@ -147,6 +142,7 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
     image = read_channels(case, card)
     for channel, array in zip(card.channels, image.array, strict=True):
         _look_at_values(channel.name, array, found)
+    _look_for_constants(card, image, found)
     if image.geometry.is_sheared:
         found(
             "warning",
@@ -160,6 +156,7 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
     if case.label is not None:
         labels, voxels = _look_at_labels(case, card, image, found)
     canonical = image.oriented("RAS")
+    known_by = signature(image.array)
     foreground = labels.oriented("RAS").array[0] > 0 if labels is not None else None
     if foreground is not None and card.ignore_label is not None and labels is not None:
         foreground &= labels.oriented("RAS").array[0] != card.ignore_label
@@ -173,6 +170,8 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
         channels=[_statistics(array, foreground, case.id) for array in canonical.array],
         label_voxels=voxels,
         digest=digest,
+        content=known_by.content,
+        perceptual=known_by.perceptual,
     )
 
 
@@ -187,13 +186,20 @@ def _look_at_values(name: str, array: np.ndarray, found: Any) -> None:
                 "mend or mask these voxels, or leave the case out",
             )
             return
-    if array.min() == array.max():
-        found(
-            "error",
-            f"channel {name} is constant",
-            f"every voxel is {array.flat[0]:.6g}",
-            "leave the case out",
-        )
+
+
+def _look_for_constants(card: Card, image: Volume, found: Any) -> None:
+    constant = [
+        (channel.name, array.flat[0])
+        for channel, array in zip(card.channels, image.array, strict=True)
+        if array.min() == array.max()
+    ]
+    if card.dimension == 3 and card.task != "classification":
+        for name, value in constant:
+            found("error", f"channel {name} is constant", f"every voxel is {value:.6g}", "leave the case out")
+    elif len(constant) == len(card.channels):
+        # Official sets of pictures have empty ones among thousands; they teach nothing, and do no harm.
+        found("warning", "the image is constant", f"every pixel is {constant[0][1]}", "look at it, or leave it out")
 
 
 def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[Volume | None, dict[int, int]]:

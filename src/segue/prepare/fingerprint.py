@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from segue.catalogue import Card, Channel
+from segue.catalogue import Card, Channel, Classes, Target
 from segue.core.errors import DataError
 from segue.prepare.examine import Examination
 
@@ -24,7 +25,13 @@ class Intensities(BaseModel):
 
 
 class Fingerprint(BaseModel):
-    """The facts that a plan is made from. Shapes and spacings are in canonical (RAS) axis order."""
+    """The facts that a plan is made from. Shapes and spacings are in canonical (RAS) axis order.
+
+    Attributes:
+        class_counts: of a classification, images per class (where several may hold, images that have it).
+        absolute: values mean the same in every image (HU, SUV, windowed CT).
+        eight_bit: all values are whole numbers from 0 to 255.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,10 +47,17 @@ class Fingerprint(BaseModel):
     spacings_mm: list[tuple[float, float, float]]
     intensities: list[Intensities]
     foreground_part: float
+    task: Literal["segmentation", "classification"] = "segmentation"
+    classes: Classes | None = None
+    class_counts: dict[int, int] = {}
+    absolute: bool = False
+    eight_bit: bool = False
 
 
-def fingerprint(card: Card, examinations: Sequence[Examination]) -> Fingerprint:
-    """Gather what was measured on the sound, annotated cases.
+def fingerprint(
+    card: Card, examinations: Sequence[Examination], targets: Mapping[str, Target] | None = None
+) -> Fingerprint:
+    """Gather what was measured on the sound, annotated cases; ``targets`` are their classes, by case.
 
     Raises:
         DataError: there is none.
@@ -53,6 +67,7 @@ def fingerprint(card: Card, examinations: Sequence[Examination]) -> Fingerprint:
         raise DataError("no sound annotated case is left to plan from", where=card.name, remedy="run segue check")
     names = {"left-right": 0, "front-back": 1, "head-foot": 2}
     voxels = sum(float(np.prod(e.shape or ())) for e in sound)
+    answers = [targets[e.case] for e in sound if e.case in targets] if targets else []
     return Fingerprint(
         dataset=card.name,
         dimension=card.dimension,
@@ -66,7 +81,31 @@ def fingerprint(card: Card, examinations: Sequence[Examination]) -> Fingerprint:
         spacings_mm=[e.spacing_mm for e in sound if e.spacing_mm],
         intensities=[_intensities(sound, number) for number in range(len(card.channels))],
         foreground_part=sum(sum(e.label_voxels.values()) for e in sound) / voxels,
+        task="classification" if card.task == "classification" else "segmentation",
+        classes=card.classes,
+        class_counts=count_classes(card, answers),
+        absolute=has_absolute_values(card),
+        eight_bit=all(
+            channel.low >= 0 and channel.high <= 255 and all(float(value).is_integer() for value in channel.sample)
+            for e in sound
+            for channel in e.channels
+        ),
     )
+
+
+def count_classes(card: Card, answers: Sequence[Target]) -> dict[int, int]:
+    """Images per class; where several may hold, images that have it."""
+    if card.task != "classification":
+        return {}
+    table = np.array(answers, dtype=np.int64).reshape(len(answers), -1)
+    if card.classes == "multi-label":
+        return {number: int(table[:, column].sum()) for column, number in enumerate(card.labels)}
+    return {number: int((table[:, 0] == number).sum()) for number in card.labels}
+
+
+def has_absolute_values(card: Card) -> bool:
+    """Whether a value means the same in every image: HU, SUV, and CT that was windowed into a picture."""
+    return any(channel.unit != "arbitrary" for channel in card.channels) or "CT" in card.modalities
 
 
 def _intensities(examinations: Sequence[Examination], channel: int) -> Intensities:

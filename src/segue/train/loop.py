@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,12 @@ from torch import Tensor, nn
 from segue.core.console import Stage, say, stage
 from segue.core.errors import DataError
 from segue.core.seeds import stream_seed
-from segue.metrics import overlap
-from segue.model import (
-    AugmentSettings,
-    DiceCrossEntropy,
-    augment,
-    draw_augmentation,
-    sliding_window,
-)
-from segue.prepare import Budget, Plan, PreparedCase
-from segue.train.batches import Batches, padding_values
+from segue.prepare import Budget, Plan
 from segue.train.checkpoint import load_checkpoint, save_checkpoint
 from segue.train.device import has_fast_bfloat16
 from segue.train.interrupt import stop_between_steps
 from segue.train.network import build_network, in_fast_layout, parameters_of
+from segue.train.objective import Objective
 from segue.train.run import EventLog, Run
 from segue.train.schedule import Schedule, learning_rate
 from segue.train.settings import TrainSettings
@@ -43,14 +35,13 @@ _EVENT_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class TrainTask:
-    """What a training needs: prepared cases, the plan, and how long it may take."""
+    """How a network is trained, and how long it may take; ``most_epochs`` ends a budget of time earlier."""
 
     plan: Plan
     settings: TrainSettings
     budget: Budget
     seed: int
-    train: Sequence[PreparedCase]
-    val: Sequence[PreparedCase]
+    most_epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,25 +50,22 @@ class TrainResult:
 
     steps: int
     seconds: float
-    best_dice: float | None
+    best_score: float | None
 
 
 class Trainer:
     """Trains one network into one run folder; started again on the same folder, it goes on from ``last.pt``."""
 
-    def __init__(self, task: TrainTask, run: Run, device: torch.device) -> None:
-        self.task, self.run, self.device = task, run, device
+    def __init__(self, task: TrainTask, objective: Objective, run: Run, device: torch.device) -> None:
+        self.task, self.objective, self.run, self.device = task, objective, run, device
         torch.manual_seed(stream_seed(task.seed, "weights"))
         self.network = in_fast_layout(build_network(task.plan), device)
         self.mean_network = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=task.settings.learning_rate, weight_decay=task.settings.weight_decay
         )
-        self.loss = DiceCrossEntropy(ignore_label=task.plan.ignore_label)
-        self.augmentation = AugmentSettings(mirror_axes=tuple(task.plan.mirror_axes))
-        self.batches = Batches(task.train, task.plan, task.seed)
         self.step = 0
-        self.best_dice: float | None = None
+        self.best_score: float | None = None
         self.validated_at = 0.0
         self.validation_s = 0.0
         self.precision: str | None = None
@@ -100,17 +88,17 @@ class Trainer:
                 device=str(self.device),
                 precision=self.precision,
                 parameters=parameters_of(self.network),
-                steps_per_epoch=self.batches.steps_per_epoch,
+                steps_per_epoch=self.objective.steps_per_epoch,
                 budget=str(self.task.budget),
             )
         try:
             with stage("train", 1.0) as shown, stop_between_steps() as stopping:
                 self._loop(schedule, events, shown, stopping)
-            events.write("finished", step=self.step, seconds=schedule.elapsed_s, best_dice=self.best_dice)
+            events.write("finished", step=self.step, seconds=schedule.elapsed_s, best_score=self.best_score)
         finally:
-            self.batches.close()
+            self.objective.close()
             events.close()
-        return TrainResult(self.step, schedule.elapsed_s, self.best_dice)
+        return TrainResult(self.step, schedule.elapsed_s, self.best_score)
 
     def _loop(self, schedule: Schedule, events: EventLog, shown: Stage, stopping: Callable[[], bool]) -> None:
         settings = self.task.settings
@@ -127,7 +115,7 @@ class Trainer:
                 told = now
                 loss = float(np.nanmean(losses)) if np.isfinite(losses).any() else math.nan
                 events.write("step", step=self.step, seconds=schedule.elapsed_s, loss=loss, learning_rate=rate)
-                best = f", Dice {self.best_dice:.3f}" if self.best_dice is not None else ""
+                best = f", {self.objective.metric} {self.best_score:.3f}" if self.best_score is not None else ""
                 shown.move_to(progress, f"step {self.step}, loss {loss:.3f}{best}")
                 losses.clear()
             if self._validation_is_due(progress, schedule):
@@ -143,22 +131,13 @@ class Trainer:
         settings = self.task.settings
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images, labels = self.batches(self.step)
-        if self.device.type == "cuda":
-            images, labels = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-        if settings.augment:
-            random = torch.Generator().manual_seed(stream_seed(self.task.seed, "augment", self.step))
-            drawn = draw_augmentation(self.augmentation, len(images), images.shape[1], random)
-            padding = torch.from_numpy(padding_values(self.task.plan)).to(images.device)
-            images, labels = augment(images, labels, drawn, self.task.plan.spacing_mm, padding)
-        # Apple's MPS has no 3-D resampling, so there the batch is augmented before it goes to the device.
-        images, labels = images.to(self.device), labels.to(self.device)
+        images, truth = self.objective.batch(self.step, self.device, settings.augment)
         if self.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last_3d)
         self.network.train()
         with self._autocast():
             logits = self.network(images)
-        loss = self.loss(logits, labels)
+        loss = self.objective.loss(logits, truth)
         value = float(loss.detach())
         if not math.isfinite(value):
             self._lose_step(value)
@@ -177,7 +156,7 @@ class Trainer:
         if self._lost_in_a_row >= _LOST_STEPS:
             raise DataError(
                 f"the loss is not a number in {_LOST_STEPS} steps in a row",
-                where=", ".join(self.batches.names(self.step)),
+                where=", ".join(self.objective.names(self.step)),
                 value=f"{value} at step {self.step}",
                 remedy="look at these cases with segue check, or lower the rate: --set train.learning_rate=5e-4",
             )
@@ -193,7 +172,7 @@ class Trainer:
                 value.copy_(now[name])
 
     def _validation_is_due(self, progress: float, schedule: Schedule) -> bool:
-        if not self.task.val:
+        if not self.objective.can_validate:
             return False
         if progress >= 1.0:
             return True
@@ -206,48 +185,22 @@ class Trainer:
 
     def _validate(self, progress: float, schedule: Schedule, events: EventLog) -> None:
         started = time.monotonic()
-        scores: dict[str, list[float]] = {name: [] for name in self.task.plan.labels.values()}
-        for case in self.task.val:
-            predicted = self.predict_prepared(np.asarray(case.image, dtype=np.float32))
-            valid = None
-            if self.task.plan.ignore_label is not None:
-                valid = np.asarray(case.labels) != self.task.plan.ignore_label
-            counts = overlap(predicted, np.asarray(case.labels).astype(np.int64), self.task.plan.labels, valid)
-            for number, count in counts.items():
-                if count.dice is not None:
-                    scores[self.task.plan.labels[number]].append(count.dice)
-        per_label = {name: float(np.mean(values)) for name, values in scores.items() if values}
-        mean = float(np.mean(list(per_label.values()))) if per_label else 0.0
+        found = self.objective.validate(self.mean_network, self._autocast, self.device)
         self.validation_s = time.monotonic() - started
         self.validated_at = progress
-        improved = self.best_dice is None or mean >= self.best_dice
+        improved = self.best_score is None or found.score >= self.best_score
         if improved:
-            self.best_dice = mean
-            self._save_best(mean)
+            self.best_score = found.score
+            self._save_best(found.score)
         events.write(
             "validated",
             step=self.step,
             seconds=schedule.elapsed_s,
-            dice=per_label,
-            mean_dice=mean,
+            metric=self.objective.metric,
+            score=found.score,
             best=improved,
+            **found.facts,
         )
-
-    @torch.no_grad()
-    def predict_prepared(self, image: np.ndarray) -> np.ndarray:
-        """Labels ``(i, j, k)`` of a prepared image ``(c, i, j, k)`` by the running mean of the weights."""
-        plan = self.task.plan
-        with self._autocast():
-            logits = sliding_window(
-                self.mean_network,
-                torch.from_numpy(image),
-                patch=plan.patch,
-                overlap=plan.overlap,
-                batch=plan.batch,
-                device=self.device,
-                padding=torch.from_numpy(padding_values(plan)),
-            )
-        return logits.argmax(0).cpu().numpy()
 
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -260,8 +213,7 @@ class Trainer:
             return "float32"
         if self.device.type == "cuda":
             return "bfloat16"
-        shape = (self.task.plan.batch, len(self.task.plan.channels), *self.task.plan.patch)
-        images = torch.zeros(shape).contiguous(memory_format=torch.channels_last_3d)
+        images = torch.zeros(self.objective.batch_shape).contiguous(memory_format=torch.channels_last_3d)
         seconds = {}
         for precision in ("float32", "bfloat16"):
             self.precision = precision
@@ -287,33 +239,33 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "seconds": schedule.elapsed_s,
-                "best_dice": self.best_dice,
+                "best_score": self.best_score,
                 "validated_at": self.validated_at,
                 "validation_s": self.validation_s,
                 "precision": self.precision,
             },
         )
 
-    def _save_best(self, dice: float) -> None:
+    def _save_best(self, score: float) -> None:
         save_checkpoint(
             self.run.best,
             {
                 "network": self.mean_network.state_dict(),
                 "step": self.step,
-                "dice": dice,
+                "score": score,
                 "precision": self.precision,
             },
         )
 
     def _resume(self, events: EventLog) -> Schedule:
-        schedule = Schedule(self.task.budget, self.batches.steps_per_epoch)
+        schedule = Schedule(self.task.budget, self.objective.steps_per_epoch, self.task.most_epochs)
         if not self.run.last.exists():
             return schedule
         kept = load_checkpoint(self.run.last, self.device)
         self.network.load_state_dict(kept["network"])
         self.mean_network.load_state_dict(kept["mean_network"])
         self.optimizer.load_state_dict(kept["optimizer"])
-        self.step, self.best_dice = kept["step"], kept["best_dice"]
+        self.step, self.best_score = kept["step"], kept["best_score"]
         self.validated_at, self.validation_s = kept["validated_at"], kept["validation_s"]
         self.precision = kept["precision"]
         schedule.spent_s = kept["seconds"]

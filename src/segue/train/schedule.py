@@ -13,11 +13,13 @@ from segue.prepare import Budget
 class Schedule:
     """Progress from 0 to 1 through a budget of steps or of wall time.
 
+    A budget of time ends earlier after ``most_epochs``, where that is given.
     ``spent_s`` is what earlier, interrupted attempts used up: with a budget in time it counts.
     """
 
     budget: Budget
     steps_per_epoch: int
+    most_epochs: int | None = None
     spent_s: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
@@ -37,7 +39,8 @@ class Schedule:
             return min(1.0, step / self.total_steps)
         seconds = self.budget.seconds
         assert seconds is not None, "a budget is either of steps or of time"
-        return min(1.0, self.elapsed_s / seconds)
+        passed = step / (self.most_epochs * self.steps_per_epoch) if self.most_epochs else 0.0
+        return min(1.0, max(self.elapsed_s / seconds, passed))
 
 
 def learning_rate(progress: float, peak: float, warm_up: float) -> float:

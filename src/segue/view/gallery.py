@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from segue.catalogue import Card, Case
 from segue.core.errors import SegueError
 from segue.images import read_labels
+from segue.predict import mask_path
 from segue.prepare import read_channels, read_mask
 from segue.view.facts import CaseFigures, Part, RunFacts
 from segue.view.picture import MOST_CHANNELS, case_picture
@@ -89,7 +90,7 @@ def _picture(facts: RunFacts, card: Card, part: str, case: Case, most_bytes: int
         truth = read_mask(case.label)
     else:
         notes.append("The truth of this case is gone: only the prediction is outlined.")
-    predicted = facts.run.predictions(part) / f"{case.id}.nii.gz"
+    predicted = mask_path(facts.run.predictions(part), case, card.dimension)
     if predicted.exists():
         prediction = read_labels(predicted)
     else:

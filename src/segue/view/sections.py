@@ -171,8 +171,9 @@ def _plan(facts: RunFacts) -> dict[str, Any]:
 def _choices(plan: Plan, classified: bool) -> list[tuple[str, str, str]]:
     """(what, choice, reason); a reason whose choice has no row of its own gets one."""
     rules = {"hu": "clipped to {0.low:.0f} to {0.high:.0f} HU, minus {0.mean:.0f}, over {0.std:.0f}",
-             "suv": "log(1 + SUV) − 1", "image": "minus the image's mean, over its deviation"}  # fmt: skip
-    network = plan.network.target or ("the standard network" if classified else "U-Net")
+             "suv": "log(1 + SUV) − 1", "image": "minus the image's mean, over its deviation",
+             "dataset": "minus {0.mean:.1f}, over {0.std:.1f}"}  # fmt: skip
+    network = plan.network.target or plan.network.name or "U-Net"
     size, item = ("input size", ("image", "images")) if classified else ("patch", ("patch", "patches"))
     arguments = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan.network.args.items())
     rows = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from segue.acquire import GetOptions, get
 from segue.catalogue import load_card
 from segue.core.console import say
-from segue.evaluate import Evaluation
+from segue.evaluate import ClassEvaluation, Evaluation
 from segue.prepare import Budget
 from segue.synth import PetCtSettings
 from segue.train import Run
@@ -18,7 +18,7 @@ PATIENTS = 25
 NEGATIVES = 0.2
 
 
-def demo(data: Path, runs: Path, minutes: float) -> tuple[Run, list[Evaluation]]:
+def demo(data: Path, runs: Path, minutes: float) -> tuple[Run, list[Evaluation | ClassEvaluation]]:
     """Generate small synthetic PET/CT, then everything that ``segue train`` does."""
     card = load_card("synthetic/petct")
     root = data / "demo"

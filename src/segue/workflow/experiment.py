@@ -14,6 +14,11 @@ from segue.core.errors import UsageError
 from segue.prepare import Budget, Network, PlanOverrides
 from segue.train import TrainSettings
 
+# Small images learn quickly: what a person waits for on a laptop, enough for the accuracy in benchmarks/README.md.
+CLASS_MINUTES = 8.0
+# And no more passes over a small set than this: later ones only learn it by heart.
+CLASS_EPOCHS = 100
+
 
 class Experiment(Settings):
     """One training, from the dataset's name to the run folder.
@@ -51,6 +56,10 @@ class Experiment(Settings):
         if path.suffix in (".yaml", ".yml"):
             return Path("runs") / path.stem
         return Path("runs") / (path.resolve().name if path.is_dir() else self.dataset.replace("/", "_"))
+
+    def budget_for(self, task: str) -> Budget:
+        """The budget, or the default of this kind of task."""
+        return self.budget if self.budget.given or task != "classification" else Budget(minutes=CLASS_MINUTES)
 
     @property
     def cache_folder(self) -> Path:

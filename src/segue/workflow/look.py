@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segue.catalogue import Case, Dataset, Row, is_known, open_dataset
+from segue.catalogue import Card, Case, Dataset, Target, is_known, open_dataset
 from segue.catalogue.recognise import MixedLabelsError
 from segue.core.console import say, stage
 from segue.core.errors import DataError
@@ -19,12 +20,24 @@ from segue.prepare import (
     Examination,
     ExamineTask,
     Finding,
+    Fingerprint,
     Plan,
     PreparedCase,
     PrepareTask,
+    Stack,
+    StackTask,
+    array_digests,
     examine,
+    fingerprint,
+    map_stack,
+    measure_arrays,
+    open_stack,
     prepare_case,
+    sized_case,
+    stack_file,
+    write_stack,
 )
+from segue.workflow.leaks import twins_in_arrays, twins_in_files
 
 # Starting processes costs seconds (each imports numpy and scipy); small datasets are done before that.
 _PARALLEL_FROM_BYTES = 100_000_000
@@ -70,12 +83,9 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
         dataset = open_dataset(reference, data)
     # What was measured is kept for the training, but a check alone does not begin a data folder.
     cache = data / "prepared" if data.is_dir() else None
-    if any(isinstance(image, Row) for image in dataset.cases[0].images):
-        # Arrays were compared by count, shape and class when they were indexed; their values are not looked at.
-        return CheckResult(len(dataset.cases), known_findings(dataset))
-    examinations = examine_all(dataset, dataset.cases, cache, workers)
-    findings = known_findings(dataset) + [finding for e in examinations for finding in e.findings]
-    return CheckResult(len(examinations), findings)
+    with tempfile.TemporaryDirectory() as nowhere:
+        looked = look_at(dataset, dataset.cases, cache, workers, unpacked=Path(nowhere), thorough=True)
+    return CheckResult(looked.count, known_findings(dataset) + looked.findings)
 
 
 def holds_masks_or_arrays(path: Path) -> bool:
@@ -215,19 +225,101 @@ def _workers(cases: Sequence[Case], workers: int | None) -> int | None:
     return 1
 
 
-def require_sound(examinations: Sequence[Examination], skip_bad: bool, where: object) -> list[Finding]:
+@dataclass(frozen=True)
+class Looked:
+    """What a look at the cases found: per case a digest of its content, all findings, and what was measured."""
+
+    count: int
+    digests: dict[str, str]
+    findings: list[Finding]
+    examinations: list[Examination]
+    measured: Fingerprint | None
+    targets: dict[str, Target]
+    validates: frozenset[str]
+
+    def fingerprint(self, card: Card) -> Fingerprint:
+        """Over the sound cases that train.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.measured is not None:
+            return self.measured
+        # What validates does not shape the plan, where the dataset's makers set it apart.
+        train = [e for e in self.examinations if e.case not in self.validates]
+        return fingerprint(card, train, self.targets)
+
+
+def look_at(
+    dataset: Dataset,
+    cases: Sequence[Case],
+    cache: Path | None,
+    workers: int | None = None,
+    unpacked: Path | None = None,
+    thorough: bool = False,
+) -> Looked:
+    """Every case looked at once: arrays of a classification array by array, everything else case by case.
+
+    Args:
+        cache: where what was measured is kept; without it arrays are unpacked into ``unpacked``.
+        thorough: read large arrays through as well, to find images that stand in two parts.
+    """
+    card = dataset.card
+    validates = frozenset(case.id for case in cases if case.split == "val")
+    targets = {case.id: case.target for case in cases if case.target is not None}
+    folder = (cache or unpacked or Path("data/prepared")) / "arrays"
+    twins = twins_in_arrays(dataset, dataset.cases, folder, thorough)
+    measured = None
+    if card.task == "classification":
+        measured = measure_arrays(card, [case for case in cases if case.id not in validates], folder)
+    if measured is not None:
+        return Looked(len(cases), array_digests(cases), twins or [], [], measured, targets, validates)
+    examinations = examine_all(dataset, cases, cache, workers)
+    findings = [finding for e in examinations for finding in e.findings]
+    findings += twins_in_files(dataset, cases, examinations) if twins is None else twins
+    digests = {e.case: e.digest for e in examinations}
+    return Looked(len(cases), digests, findings, examinations, None, targets, validates)
+
+
+def stack_all(card: Card, cases: Sequence[Case], plan: Plan, cache: Path, workers: int | None = None) -> Stack:
+    """The images of a classification as one array.
+
+    Raises:
+        DataError: the first case that cannot be prepared. MachineError: the disk is full.
+    """
+    mapped = map_stack(cases, plan, cache / "arrays")
+    if mapped is not None:
+        return mapped
+    path = stack_file(cases, plan, cache)
+    if not path.exists():
+        tasks = [StackTask(case, card, plan) for case in cases]
+        with stage("prepare", len(tasks)) as shown:
+
+            def images() -> Iterator[np.ndarray]:
+                for task, result in map_cases(sized_case, tasks, workers=_workers(cases, workers)):
+                    if isinstance(result, DataError):
+                        raise result
+                    yield result
+                    shown.advance(note=task.id)
+
+            write_stack(path, len(tasks), images())
+            shown.note(f"{len(tasks)} images of {' x '.join(map(str, plan.patch))}")
+    return open_stack(path, cases, plan)
+
+
+def require_sound(looked: Looked, skip_bad: bool, where: object) -> list[Finding]:
     """The errors of the cases that are left out; raises unless ``skip_bad``.
 
     Raises:
         DataError: with every bad case, what is wrong with it and the remedy.
     """
-    errors = [f for e in examinations for f in e.findings if f.severity == "error"]
+    errors = [finding for finding in looked.findings if finding.severity == "error"]
     if errors and not skip_bad:
         bad = len({finding.case for finding in errors})
         listing = "\n".join(f"  {finding}" for finding in errors[:10])
         more = f"\n  and {len(errors) - 10} more: segue check" if len(errors) > 10 else ""
         raise DataError(
-            f"{bad} of {len(examinations)} cases cannot be used:\n{listing}{more}",
+            f"{bad} of {looked.count} cases cannot be used:\n{listing}{more}",
             where=where,
             remedy="mend them, or leave them out with --skip-bad",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from segue.catalogue import Card, Case, Dataset, card_above, dataset_at, is_known, load_card, overlap
@@ -11,31 +12,80 @@ from segue.core.errors import DataError
 from segue.core.executor import map_cases
 from segue.evaluate import (
     CaseScores,
+    ClassEvaluation,
+    ClassScores,
     Evaluation,
     Pair,
     aggregate,
+    aggregate_classes,
     pair_folders,
     read_dataset_name,
     score_pair,
     write_metrics,
 )
-from segue.predict import Prediction, Predictor, gather, predict_cases
+from segue.predict import (
+    Answer,
+    Classifying,
+    Prediction,
+    Predictor,
+    gather,
+    predict_cases,
+    write_answers,
+)
 from segue.train import Run
 from segue.view import write_report
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What ``predict`` did: how many results lie where, and what could not be predicted."""
+
+    made: int
+    what: str
+    where: Path
+    errors: list[tuple[str, DataError]]
+
+
 def predict(
     run: Path, inputs: Sequence[str], output: Path, device: str = "auto", data: Path = Path("data")
-) -> list[Prediction]:
-    """Predict every input into ``output``; bad cases are among the results with their error.
+) -> Predicted:
+    """Predict every input into ``output``: masks, or a table of the probabilities of classes (``output`` itself where
+    it ends in ``.csv``, else ``predictions.csv`` in it). Bad cases are told and the rest goes on.
 
     Raises:
         UsageError: not a run, or an input that is not there. DataError: no checkpoint, no image.
     """
+    card = Run(run).card()
+    if card.task == "classification":
+        model = Classifying(run, device)
+        cases = gather(inputs, card, data)
+        _warn_of_leaks(Run(run), card, inputs, cases)
+        answers = _answer(model, cases)
+        path = output if output.suffix == ".csv" else output / "predictions.csv"
+        write_answers(path, answers, card)
+        errors = [(answer.case.id, answer.error) for answer in answers if answer.error is not None]
+        return Predicted(len(answers) - len(errors), "images classified", path, errors)
     predictor = Predictor(run, device)
-    cases = gather(inputs, predictor.card, data)
-    _warn_of_leaks(Run(run), predictor.card, inputs, cases)
-    return _predict(predictor, cases, output)
+    cases = gather(inputs, card, data)
+    _warn_of_leaks(Run(run), card, inputs, cases)
+    predictions = _predict(predictor, cases, output)
+    errors = [(p.case.id, p.error) for p in predictions if p.error is not None]
+    return Predicted(len(predictions) - len(errors), "masks", output, errors)
+
+
+def _answer(model: Classifying, cases: Sequence[Case]) -> list[Answer]:
+    answers = []
+    settings = model.run.settings()
+    cache = settings.get("cache") or Path(settings.get("data") or "data") / "prepared"
+    with stage("predict", len(cases)) as shown:
+        for answer in model.answers(cases, Path(cache) / "arrays"):
+            answers.append(answer)
+            shown.advance(note=answer.case.id)
+            if answer.error is not None:
+                say(f"error: {answer.error}")
+        bad = sum(answer.error is not None for answer in answers)
+        shown.note(f"{len(answers) - bad} images" + (f", {bad} failed" if bad else ""))
+    return answers
 
 
 def _warn_of_leaks(run: Run, trained_on: Card, inputs: Sequence[str], cases: Sequence[Case]) -> None:
@@ -96,42 +146,78 @@ def evaluate_folders(
 
 def evaluate_run(
     run: Run, device: str = "auto", dataset: Dataset | None = None, workers: int | None = None
-) -> list[Evaluation]:
+) -> list[Evaluation | ClassEvaluation]:
     """Predict what is not predicted yet of a run's validation and test cases, measure, and write the report.
 
     Raises:
         UsageError: not a run folder. DataError: the dataset or the checkpoint is gone.
     """
-    predictor = Predictor(run.folder, device)
+    card = run.card()
+    model: Predictor | Classifying = (Classifying if card.task == "classification" else Predictor)(run.folder, device)
     if dataset is None:
-        dataset = dataset_at(predictor.card, Path(run.settings()["root"]))
+        dataset = dataset_at(card, Path(run.settings()["root"]))
     cases = {case.id: case for case in dataset.cases}
-    evaluations = []
+    evaluations: list[Evaluation | ClassEvaluation] = []
     for part in ("val", "test"):
         names = [entry["id"] for entry in run.json("split.json")[part]]
         if not names:
             continue
         gone = [DataError("the case is not in the dataset any more", where=name) for name in names if name not in cases]
         wanted = [cases[name] for name in names if name in cases]
-        predictions = _predict(predictor, wanted, run.predictions(part))
-        failed = [prediction.error for prediction in predictions if prediction.error is not None]
-        pairs = [
-            Pair(
-                p.case.id,
-                p.case.patient,
-                p.path,
-                p.case.label,
-                predictor.plan.labels,
-                predictor.plan.ignore_label,
-                p.case.unlabelled,
-            )
-            for p in predictions
-            if p.path is not None and p.case.label is not None
-        ]
-        evaluations.append(_score(part, pairs, [*gone, *failed], workers))
+        if isinstance(model, Classifying):
+            evaluations.append(_judge(part, model, wanted, run.folder / "predictions" / f"{part}.csv", gone))
+        else:
+            evaluations.append(_measure(part, model, wanted, run.predictions(part), gone, workers))
     write_metrics(run.metrics, evaluations)
     write_report(run, cases)
     return evaluations
+
+
+def _judge(
+    part: str, model: Classifying, cases: Sequence[Case], table: Path, gone: Sequence[DataError]
+) -> ClassEvaluation:
+    answers = _answer(model, cases)
+    write_answers(table, answers, model.card)
+    place = {number: column for column, number in enumerate(model.card.labels)}
+    scores = [
+        ClassScores(
+            a.case.id,
+            a.case.patient,
+            a.case.target if isinstance(a.case.target, tuple) else place[a.case.target],
+            a.probabilities,
+        )
+        for a in answers
+        if a.probabilities is not None and a.case.target is not None
+    ]
+    failed = [answer.error for answer in answers if answer.error is not None]
+    assert model.card.classes is not None, "a classification has a kind"
+    return aggregate_classes(part, scores, model.card.labels, model.card.classes, [*gone, *failed])
+
+
+def _measure(
+    part: str,
+    predictor: Predictor,
+    cases: Sequence[Case],
+    folder: Path,
+    gone: Sequence[DataError],
+    workers: int | None,
+) -> Evaluation:
+    predictions = _predict(predictor, cases, folder)
+    failed = [prediction.error for prediction in predictions if prediction.error is not None]
+    pairs = [
+        Pair(
+            p.case.id,
+            p.case.patient,
+            p.path,
+            p.case.label,
+            predictor.plan.labels,
+            predictor.plan.ignore_label,
+            p.case.unlabelled,
+        )
+        for p in predictions
+        if p.path is not None and p.case.label is not None
+    ]
+    return _score(part, pairs, [*gone, *failed], workers)
 
 
 def _score(part: str, pairs: Sequence[Pair], errors: Sequence[DataError], workers: int | None) -> Evaluation:

@@ -18,11 +18,11 @@ from segue.catalogue import Card, Case, Dataset, Split, not_there, open_dataset,
 from segue.core.console import result, say
 from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable, write_json, write_text
-from segue.evaluate import Evaluation
-from segue.prepare import Examination, Finding, Fingerprint, Plan, fingerprint, plan
-from segue.train import Run, Trainer, TrainTask, machine, pick_device
-from segue.workflow.experiment import Experiment, difference
-from segue.workflow.look import examine_all, prepare_all, require_sound
+from segue.evaluate import ClassEvaluation, Evaluation
+from segue.prepare import Finding, Fingerprint, Plan, plan
+from segue.train import ClassObjective, MaskObjective, Objective, Run, Trainer, TrainTask, machine, pick_device
+from segue.workflow.experiment import CLASS_EPOCHS, Experiment, difference
+from segue.workflow.look import look_at, prepare_all, require_sound, stack_all
 from segue.workflow.measuring import evaluate_run
 
 
@@ -31,7 +31,8 @@ class Planned:
     """A dataset that was looked at, and the plan that follows."""
 
     dataset: Dataset
-    examinations: list[Examination]
+    digests: dict[str, str]
+    findings: list[Finding]
     left_out: list[Finding]
     facts: Fingerprint
     plan: Plan
@@ -59,25 +60,16 @@ def _drawn_from(dataset: Dataset) -> list[Case]:
     return [case for case in dataset.cases if case.split == "train" or (case.split == "val" and case.annotated)]
 
 
-def _refuse_what_is_not_trained(card: Card) -> None:
-    if card.task == "segmentation" and card.layout.kind != "npz":
-        return
-    what = f"{card.task} of arrays" if card.layout.kind == "npz" else card.task
-    raise UsageError(
-        "this release trains on masks of image files only",
-        where=card.name,
-        value=f"the card's task is {what}",
-        remedy="segue export dataset takes it to another tool",
-    )
-
-
 def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
     """Look at every annotated case and plan.
 
     Raises:
         DataError: bad cases without ``skip_bad``, or no sound case.
+        UsageError: nothing is annotated in this kind of dataset.
     """
-    _refuse_what_is_not_trained(dataset.card)
+    card = dataset.card
+    if card.task == "unlabelled":
+        raise UsageError("this dataset has no labels to learn from", where=card.name)
     device = pick_device(experiment.device)
     if not dataset.labelled:
         raise DataError(
@@ -89,16 +81,29 @@ def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
     if dataset.left_out:
         say(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
     drawn_from = _drawn_from(dataset)
-    examinations = examine_all(dataset, drawn_from, experiment.cache_folder, experiment.workers)
-    left_out = require_sound(examinations, experiment.skip_bad, dataset.card.name)
-    # What validates does not shape the plan, where the dataset's makers set it apart.
-    validates = {case.id for case in drawn_from if case.split == "val"}
-    facts = fingerprint(dataset.card, [e for e in examinations if e.case not in validates])
-    made = plan(facts, machine(device), experiment.plan, experiment.network)
-    return Planned(dataset, examinations, left_out, facts, made)
+    looked = look_at(dataset, drawn_from, experiment.cache_folder, experiment.workers)
+    twins = [finding for finding in looked.findings if "same image" in finding.what]
+    if twins:
+        say(f"warning: {len(twins)} findings of images that stand in two parts, such as {twins[0].case}: segue check")
+    left_out = require_sound(looked, experiment.skip_bad, card.name)
+    facts = looked.fingerprint(card)
+    _require_every_class(facts, experiment.skip_bad)
+    made = plan(facts, machine(device), experiment.plan, experiment.network, experiment.budget_for(card.task))
+    return Planned(dataset, looked.digests, looked.findings, left_out, facts, made)
 
 
-def train(experiment: Experiment) -> tuple[Run, list[Evaluation]]:
+def _require_every_class(facts: Fingerprint, skip_bad: bool) -> None:
+    empty = [facts.labels[number] for number, count in facts.class_counts.items() if not count]
+    if empty and not skip_bad:
+        raise DataError(
+            "a class has no image to train on",
+            where=facts.dataset,
+            value=", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""),
+            remedy="add images of it, take it out of 'labels' in the card, or train without it: --skip-bad",
+        )
+
+
+def train(experiment: Experiment) -> tuple[Run, list[Evaluation | ClassEvaluation]]:
     """Everything from the dataset's name to the report. Run again after an interruption, it goes on.
 
     Raises:
@@ -123,27 +128,34 @@ def train(experiment: Experiment) -> tuple[Run, list[Evaluation]]:
     made = run.plan() if run.config.exists() else planned.plan
     split = sound_split(planned, experiment.fold)
     _write_run(run, experiment, planned, made, split)
-    cases = [*split.train, *split.val]
-    ready = prepare_all(dataset, cases, made, experiment.cache_folder, experiment.workers)
+    objective = _objective(experiment, dataset, made, split)
     finished("prepare")
-    trainer = Trainer(
-        TrainTask(
-            made,
-            experiment.train,
-            experiment.budget,
-            experiment.seed,
-            [ready[case.id] for case in split.train],
-            [ready[case.id] for case in split.val],
-        ),
-        run,
-        device,
+    capped = made.task == "classification" and not experiment.budget.given
+    task = TrainTask(
+        made,
+        experiment.train,
+        experiment.budget_for(made.task),
+        experiment.seed,
+        CLASS_EPOCHS if capped else None,
     )
+    trainer = Trainer(task, objective, run, device)
     trainer.fit()
-    del trainer
+    del trainer, objective
     finished("train")
     _write_environment(run, device, seconds)
     evaluations = evaluate_run(run, experiment.device, dataset=dataset)
     return run, evaluations
+
+
+def _objective(experiment: Experiment, dataset: Dataset, made: Plan, split: Split) -> Objective:
+    cache, workers = experiment.cache_folder, experiment.workers
+    if made.task == "classification":
+        train, val = (stack_all(dataset.card, cases, made, cache, workers) for cases in (split.train, split.val))
+        return ClassObjective(made, experiment.seed, train, val, experiment.train.label_smoothing)
+    ready = prepare_all(dataset, [*split.train, *split.val], made, cache, workers)
+    return MaskObjective(
+        made, experiment.seed, [ready[case.id] for case in split.train], [ready[case.id] for case in split.val]
+    )
 
 
 def sound_split(planned: Planned, fold: int) -> Split:
@@ -183,9 +195,8 @@ def _require_same_experiment(run: Run, experiment: Experiment) -> None:
 
 
 def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, split: Split) -> None:
-    digests = {e.case: e.digest for e in planned.examinations}
     parts: dict[str, Any] = {
-        part: [{"id": c.id, "patient": c.patient, "digest": digests.get(c.id, "")} for c in cases]
+        part: [{"id": c.id, "patient": c.patient, "digest": planned.digests.get(c.id, "")} for c in cases]
         for part, cases in (("train", split.train), ("val", split.val), ("test", split.test))
     }
     if run.config.exists():
@@ -206,8 +217,7 @@ def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, s
     write_json(run.folder / "card.json", planned.dataset.card)
     write_json(run.folder / "plan.json", made)
     write_json(run.folder / "split.json", parts)
-    findings = [finding for e in planned.examinations for finding in e.findings]
-    write_json(run.folder / "findings.json", {"left_out": planned.left_out, "findings": findings})
+    write_json(run.folder / "findings.json", {"left_out": planned.left_out, "findings": planned.findings})
     resolved = experiment.model_copy(update={"root": planned.dataset.root.resolve()})
     write_text(run.config, yaml.safe_dump(jsonable(resolved), sort_keys=False))
 
@@ -238,7 +248,7 @@ def dry_run(experiment: Experiment) -> None:
     card, root = resolve(experiment.dataset, experiment.data, experiment.root)
     device = pick_device(experiment.device)
     result(f"dataset   {card.name}: {card.title}")
-    result(f"budget    {experiment.budget} on {device}")
+    result(f"budget    {experiment.budget_for(card.task)} on {device}")
     result(f"run       {experiment.run_folder}")
     if not root.is_dir():
         _say_how_to_get(card, root)
@@ -261,8 +271,10 @@ def _say_how_to_get(card: Card, root: Path) -> None:
 
 def describe_plan(made: Plan) -> str:
     """Every choice with its reason, as text."""
-    network = made.network.target or " ".join(f"{key}={value}" for key, value in made.network.args.items())
+    said = [made.network.target or made.network.name or "", *(f"{k}={v}" for k, v in made.network.args.items())]
+    network = " ".join(filter(None, said))
     choices = {
+        "dimension": str(made.dimension),
         "spacing_mm": " x ".join(f"{value:g}" for value in made.spacing_mm),
         "patch": "x".join(map(str, made.patch)),
         "batch": str(made.batch),
@@ -270,8 +282,14 @@ def describe_plan(made: Plan) -> str:
         "foreground_share": f"{made.foreground_share:.2f}",
         "mirror_axes": str(made.mirror_axes),
     }
+    if made.task == "classification":
+        del choices["foreground_share"], choices["spacing_mm"]
+        choices["class_weights"] = " ".join(f"{weight:.2f}" for weight in made.class_weights or [])
     for channel, rule in zip(made.channels, made.normalisation, strict=True):
-        text = rule.kind if rule.kind != "hu" else f"hu {rule.low:.0f} to {rule.high:.0f}"
+        text = {
+            "hu": f"hu {rule.low:.0f} to {rule.high:.0f}",
+            "dataset": f"minus {rule.mean:.1f}, over {rule.std:.1f}",
+        }.get(rule.kind, rule.kind)
         choices[f"normalisation.{channel.name}"] = text
     return "\n".join(
         f"{name:<{max(map(len, choices)) + 2}}{value}\n    {made.reasons.get(name, '')}"

@@ -1,0 +1,186 @@
+"""The objective of a classification: whole images out of one array, cross-entropy, the AUC of the validation cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from segue.core.seeds import generator, stream_seed
+from segue.metrics import class_aucs, mean_auc, truth_table
+from segue.model import AugmentSettings, ClassLoss, augment, draw_augmentation, probabilities
+from segue.prepare import Plan, Stack
+from segue.train.objective import Autocast, Validation
+
+# Larger ones are read from the memory map.
+_IN_MEMORY_BYTES = 2_000_000_000
+# Images a network answers for at once.
+_FORWARD_VOXELS = 4_000_000
+
+
+def truth_rows(stack: Stack, plan: Plan) -> Float32[np.ndarray, "n k"]:
+    """One 0 or 1 per class and case."""
+    if plan.classes == "multi-label":
+        return np.array([case.target for case in stack.cases], dtype=np.float32).reshape(len(stack), -1)
+    place = {number: column for column, number in enumerate(plan.labels)}
+    answers = np.array([place[case.target] for case in stack.cases if isinstance(case.target, int)])
+    return truth_table(answers, len(plan.labels)).astype(np.float32)
+
+
+class ClassImages:
+    """Images of a stack as the network sees them, many at once and without a loop over items."""
+
+    def __init__(self, stack: Stack, plan: Plan) -> None:
+        self.stack, self.plan = stack, plan
+        size = sum(array.nbytes for array in stack.arrays)
+        if size <= _IN_MEMORY_BYTES:
+            self.stack = Stack(
+                stack.cases,
+                tuple(np.array(array) for array in stack.arrays),
+                stack.which,
+                stack.row,
+                stack.prepared,
+                stack.normalised,
+            )
+        shape = (1, len(plan.channels), 1, 1, 1)
+        self._mean = torch.tensor([rule.mean for rule in plan.normalisation]).view(shape)
+        self._scale = 1 / torch.tensor([rule.std for rule in plan.normalisation]).view(shape)
+
+    def stored(self, numbers: np.ndarray) -> Tensor:
+        """These images as they are stored, on the CPU."""
+        return torch.from_numpy(np.ascontiguousarray(self.stack.take(numbers)))
+
+    def ready(self, stored: Tensor) -> Float32[Tensor, "b c i j k"]:
+        """In the network's axes, normalised, on the device that ``stored`` is on."""
+        if self.stack.prepared:
+            images = stored
+        elif self.plan.slice_axis is not None:
+            # (b, rows, columns, colours) as (b, colours, columns, rows, 1): i runs along the rows of a picture.
+            images = (stored if stored.ndim == 4 else stored[..., None]).permute(0, 3, 2, 1)[..., None]
+        else:
+            images = stored[:, None] if stored.ndim == 4 else stored.movedim(-1, 1)
+        images = images.float()
+        if self.stack.normalised:
+            return images
+        for channel, rule in enumerate(self.plan.normalisation):
+            if rule.kind == "hu":
+                images[:, channel].clamp_(rule.low, rule.high)
+            elif rule.kind == "suv":
+                images[:, channel] = torch.log1p(images[:, channel].clamp(min=0)) - 1
+        return (images - self._mean.to(images.device)) * self._scale.to(images.device)
+
+
+class ClassBatches:
+    """The training batches: shuffled passes, each batch one gather, the next one read while the device works."""
+
+    def __init__(self, images: ClassImages, truth: Float32[np.ndarray, "n k"], batch: int, seed: int) -> None:
+        self.images, self.truth, self.seed = images, truth, seed
+        self.size = min(batch, len(truth))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images as stored and truth of one step, on the CPU."""
+        if self._next is not None and self._next[0] == step:
+            batch = self._next[1].result()
+        else:
+            batch = self._draw(step)
+        self._next = (step + 1, self._pool.submit(self._draw, step + 1))
+        return batch
+
+    def members(self, step: int) -> np.ndarray:
+        """The cases in the batch of a step."""
+        total = len(self.truth)
+        places = np.arange(step * self.size, (step + 1) * self.size)
+        first, last = int(places[0] // total), int(places[-1] // total)
+        orders = [self._pass(number) for number in range(first, last + 1)]
+        return np.concatenate(orders)[places - first * total]
+
+    def _pass(self, number: int) -> np.ndarray:
+        if self._order[0] != number:
+            self._order = (number, generator(self.seed, "pass", number).permutation(len(self.truth)))
+        return self._order[1]
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
+        numbers = self.members(step)
+        return self.images.stored(numbers), torch.from_numpy(self.truth[numbers])
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ClassObjective:
+    """See :class:`segue.train.objective.Objective`."""
+
+    metric = "auc"
+
+    def __init__(self, plan: Plan, seed: int, train: Stack, val: Stack | None, smoothing: float = 0.0) -> None:
+        self.plan, self.seed = plan, seed
+        assert plan.classes is not None and plan.class_weights is not None, "the plan of a classification"
+        self.classes = plan.classes
+        self.batches = ClassBatches(ClassImages(train, plan), truth_rows(train, plan), plan.batch, seed)
+        self.batch_shape: tuple[int, ...] = (self.batches.size, len(plan.channels), *plan.patch)
+        self.steps_per_epoch = -(-len(train) // self.batches.size)
+        self.can_validate = val is not None
+        self._val = ClassImages(val, plan) if val is not None else None
+        self._loss = ClassLoss(plan.classes, torch.tensor(plan.class_weights), smoothing)
+
+    @cached_property
+    def _augmentation(self) -> AugmentSettings:
+        return AugmentSettings(mirror_axes=tuple(self.plan.mirror_axes))
+
+    def batch(self, step: int, device: torch.device, vary: bool) -> tuple[Tensor, Tensor]:
+        stored, truth = self.batches(step)
+        images = self.batches.images.ready(stored.to(device, non_blocking=True))
+        if vary:
+            random = torch.Generator().manual_seed(stream_seed(self.seed, "augment", step))
+            drawn = draw_augmentation(self._augmentation, len(images), images.shape[1], random)
+            nothing = torch.zeros((len(images), *images.shape[2:]), dtype=torch.int64, device=device)
+            images, _ = augment(
+                images, nothing, drawn, self.plan.spacing_mm, torch.zeros(images.shape[1], device=device)
+            )
+        return images, truth.to(device)
+
+    def names(self, step: int) -> list[str]:
+        return [self.batches.images.stack.cases[number].id for number in self.batches.members(step)]
+
+    def loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        return self._loss(logits, truth)
+
+    def validate(self, network: nn.Module, autocast: Autocast, device: torch.device) -> Validation:
+        assert self._val is not None, "only called where there are validation cases"
+        truth = truth_rows(self._val.stack, self.plan).astype(bool)
+        answers = np.concatenate(list(answered(network, self._val, autocast, device)))
+        score = float(mean_auc(class_aucs(truth, answers), self.classes))
+        # One class alone among the validation cases: nothing tells networks apart but the loss.
+        entropy = -float(np.mean(np.log(np.clip(np.where(truth, answers, 1 - answers), 1e-7, 1))))
+        return Validation(score if np.isfinite(score) else -entropy, {"scores": {"auc": score, "entropy": entropy}})
+
+    def close(self) -> None:
+        self.batches.close()
+
+
+def answered(
+    network: nn.Module, images: ClassImages, autocast: Autocast, device: torch.device
+) -> Iterator[Float32[np.ndarray, "b k"]]:
+    """Probabilities of all images of a stack, in its order, some at a time."""
+    plan = images.plan
+    assert plan.classes is not None, "the plan of a classification"
+    step = max(1, _FORWARD_VOXELS // int(np.prod(plan.patch)) // 8)
+    for first in range(0, len(images.stack), step):
+        numbers = np.arange(first, min(first + step, len(images.stack)))
+        batch = images.ready(images.stored(numbers).to(device))
+        with torch.inference_mode(), autocast():
+            answers = probabilities(network(in_layout(batch)), plan.classes)
+        yield answers.cpu().numpy()
+
+
+def in_layout(images: Tensor) -> Tensor:
+    """On a CPU with the channels last, as :func:`segue.train.network.in_fast_layout` lays the weights."""
+    return images.contiguous(memory_format=torch.channels_last_3d) if images.device.type == "cpu" else images
