@@ -8,38 +8,43 @@ Prints one line of JSON. ``medmnist_peer.py`` imports this too, so that both tra
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from segue.catalogue import index, load_card
+from segue.prepare import Machine, PlanOverrides, map_stack, measure_arrays, plan
+from segue.train import ClassBatches, ClassImages, truth_rows
 
 BATCH = 128
 Passes = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 def segue_passes(npz_path: Path) -> Passes:
-    """A function that starts a shuffled pass over the training images.
+    """A function that starts a shuffled pass over the training images, as ``segue train`` supplies them.
 
-    It yields images, float32 of shape (b, c, i, j) from -1 to 1, and class numbers, int64 of shape (b,).
+    It yields images, float32 of shape (b, c, i, j), normalised, and class numbers, int64 of shape (b,).
     """
-    with np.load(npz_path, allow_pickle=False) as arrays:
-        images, labels = arrays["train_images"], arrays["train_labels"]
-    images = images[:, None] if images.ndim == 3 else np.ascontiguousarray(np.moveaxis(images, -1, 1))
-    classes, random = labels[:, 0].astype(np.int64), np.random.default_rng(0)
+    card = load_card(f"medmnist/{npz_path.stem}")
+    cases = [case for case in index(npz_path.parent, card) if case.split == "train"]
+    arrays = npz_path.parent / "unpacked"
+    facts = measure_arrays(card, cases, arrays)
+    assert facts is not None, "MedMNIST's arrays are 8-bit"
+    made = plan(facts, Machine("cpu", 2, 16.0), PlanOverrides(batch=BATCH))
+    stack = map_stack(cases, made, arrays)
+    assert stack is not None, "they have one size"
+    batches = ClassBatches(ClassImages(stack, made), truth_rows(stack, made), BATCH, seed=0)
+    steps = itertools.count()
 
     def one_pass() -> Iterator[tuple[Tensor, Tensor]]:
-        # numpy, not torch: an operation this small costs more on torch's threads than on one, and far more where
-        # other programs have the cores.
-        order = random.permutation(len(images))
-        for chosen in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
-            values = images[chosen].astype(np.float32)
-            values *= np.float32(2 / 255)
-            values -= 1
-            yield torch.from_numpy(values), torch.from_numpy(classes[chosen])
+        for _ in range(-(-len(stack) // BATCH)):
+            pictures, truth = batches(next(steps))
+            yield pictures[..., 0], truth.argmax(1)
 
     return one_pass
 

@@ -109,17 +109,15 @@ def test_batches_are_gathered_from_the_archives_array(breast: Path, tmp_path: Pa
     made = plan(facts, CPU, PlanOverrides(batch=64))
     stack = map_stack(split.train, made, tmp_path / "arrays")
     assert stack is not None
-    images = ClassImages(stack, made)
-    batches = ClassBatches(images, truth_rows(stack, made), made.batch, seed=5)
+    batches = ClassBatches(ClassImages(stack, made), truth_rows(stack, made), made.batch, seed=5)
     with np.load(breast / "medmnist" / "breastmnist" / "breastmnist.npz") as official:
         pixels, classes = official["train_images"], official["train_labels"][:, 0]
     seen: list[int] = []
     mean, deviation = pixels.mean(), pixels.std()
     for step in range(9):
-        stored, truth = batches(step)
+        ready, truth = batches(step)
         members = batches.members(step)
         seen += members.tolist()
-        ready = images.ready(stored)
         assert ready.shape == (64, 1, 28, 28, 1)
         wanted = (pixels[members].transpose(0, 2, 1).astype(float) - mean) / deviation
         assert np.abs(ready[:, 0, :, :, 0].numpy() - wanted).max() < 1e-4

@@ -2,7 +2,7 @@
 
 from segue.train.batches import Batches, padding_values
 from segue.train.checkpoint import load_checkpoint, save_checkpoint
-from segue.train.classes import ClassBatches, ClassImages, ClassObjective, answered
+from segue.train.classes import ClassBatches, ClassImages, ClassObjective, answered, truth_rows
 from segue.train.device import machine, pick_device
 from segue.train.loop import Trainer, TrainResult, TrainTask
 from segue.train.masks import MaskObjective
@@ -33,4 +33,5 @@ __all__ = [
     "pick_device",
     "read_events",
     "save_checkpoint",
+    "truth_rows",
 ]

@@ -47,32 +47,44 @@ class ClassImages:
                 stack.prepared,
                 stack.normalised,
             )
-        shape = (1, len(plan.channels), 1, 1, 1)
-        self._mean = torch.tensor([rule.mean for rule in plan.normalisation]).view(shape)
-        self._scale = 1 / torch.tensor([rule.std for rule in plan.normalisation]).view(shape)
+        item = self.stack.arrays[0].shape[1:]
+        colours = len(item) == 3 + (plan.slice_axis is None)
+        self._channel_axis = 0 if stack.prepared else len(item) - 1 if colours else None
+        # One number per value of an item: numpy is slow at repeating two or three along the last axis.
+        shape = [len(plan.channels) if axis == self._channel_axis else 1 for axis in range(len(item))]
+        self._mean, self._scale = (
+            np.broadcast_to(np.array(numbers, np.float32).reshape(shape), item).ravel()
+            for numbers in ([r.mean for r in plan.normalisation], [1 / r.std for r in plan.normalisation])
+        )
 
-    def stored(self, numbers: np.ndarray) -> Tensor:
-        """These images as they are stored, on the CPU."""
-        return torch.from_numpy(np.ascontiguousarray(self.stack.take(numbers)))
+    def __call__(self, numbers: np.ndarray) -> Float32[Tensor, "b c i j k"]:
+        """These images in the network's axes, normalised, on the CPU.
 
-    def ready(self, stored: Tensor) -> Float32[Tensor, "b c i j k"]:
-        """In the network's axes, normalised, on the device that ``stored`` is on."""
-        if self.stack.prepared:
-            images = stored
-        elif self.plan.slice_axis is not None:
-            # (b, rows, columns, colours) as (b, colours, columns, rows, 1): i runs along the rows of a picture.
-            images = (stored if stored.ndim == 4 else stored[..., None]).permute(0, 3, 2, 1)[..., None]
-        else:
-            images = stored[:, None] if stored.ndim == 4 else stored.movedim(-1, 1)
-        images = images.float()
-        if self.stack.normalised:
+        numpy, not torch: operations this small cost more on torch's threads than on one.
+        """
+        stack = self.stack
+        values = stack.take(numbers).astype(np.float32, copy=False)
+        if not stack.normalised:
+            self._normalise(values)
+        images = torch.from_numpy(values)
+        if stack.prepared:
             return images
+        if self.plan.slice_axis is None:
+            return images[:, None] if self._channel_axis is None else images.movedim(-1, 1)
+        # (b, rows, columns, colours) as (b, colours, columns, rows, 1): i runs along the rows of a picture.
+        return (images[..., None] if self._channel_axis is None else images).permute(0, 3, 2, 1)[..., None]
+
+    def _normalise(self, values: Float32[np.ndarray, "b ..."]) -> None:
         for channel, rule in enumerate(self.plan.normalisation):
+            part = values if self._channel_axis is None else np.moveaxis(values, self._channel_axis + 1, 0)[channel]
             if rule.kind == "hu":
-                images[:, channel].clamp_(rule.low, rule.high)
+                np.clip(part, rule.low, rule.high, out=part)
             elif rule.kind == "suv":
-                images[:, channel] = torch.log1p(images[:, channel].clamp(min=0)) - 1
-        return (images - self._mean.to(images.device)) * self._scale.to(images.device)
+                np.log1p(np.maximum(part, 0, out=part), out=part)
+                part -= 1
+        flat = values.reshape(len(values), -1)
+        flat -= self._mean
+        flat *= self._scale
 
 
 class ClassBatches:
@@ -86,7 +98,7 @@ class ClassBatches:
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images as stored and truth of one step, on the CPU."""
+        """Images and truth of one step, on the CPU."""
         if self._next is not None and self._next[0] == step:
             batch = self._next[1].result()
         else:
@@ -109,7 +121,7 @@ class ClassBatches:
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor]:
         numbers = self.members(step)
-        return self.images.stored(numbers), torch.from_numpy(self.truth[numbers])
+        return self.images(numbers), torch.from_numpy(self.truth[numbers])
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -136,8 +148,8 @@ class ClassObjective:
         return AugmentSettings(mirror_axes=tuple(self.plan.mirror_axes))
 
     def batch(self, step: int, device: torch.device, vary: bool) -> tuple[Tensor, Tensor]:
-        stored, truth = self.batches(step)
-        images = self.batches.images.ready(stored.to(device, non_blocking=True))
+        images, truth = self.batches(step)
+        images = images.to(device, non_blocking=True)
         if vary:
             random = torch.Generator().manual_seed(stream_seed(self.seed, "augment", step))
             drawn = draw_augmentation(self._augmentation, len(images), images.shape[1], random)
@@ -175,7 +187,7 @@ def answered(
     step = max(1, _FORWARD_VOXELS // int(np.prod(plan.patch)) // 8)
     for first in range(0, len(images.stack), step):
         numbers = np.arange(first, min(first + step, len(images.stack)))
-        batch = images.ready(images.stored(numbers).to(device))
+        batch = images(numbers).to(device)
         with torch.inference_mode(), autocast():
             answers = probabilities(network(in_layout(batch)), plan.classes)
         yield answers.cpu().numpy()
