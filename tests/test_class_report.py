@@ -172,7 +172,7 @@ def test_report_of_real_images(breast: ClassRun) -> None:
     assert "Always answering “normal, benign”, the largest class here, would be right in 73.1 %" in page.text
     assert "The dataset names no patients" in page.text and "patients not named" in page.text
     assert "slightly optimistic; the test figures are not" in page.text
-    assert "input size" in page.text and "64 images a step" in page.text
+    assert "input size 28 × 28 pixels The whole image." in page.text and "64 images a step" in page.text
     for words in ("overlap", "unseen reason", "foreground", "Dice", "outlines"):
         assert words not in page.text
     assert "Kept: the state after step 10, validation AUC 0.910." in page.text
@@ -217,6 +217,13 @@ def test_a_volume_is_cut_in_the_middle_three_times() -> None:
     assert all(shown[:, x].max() == 20 for x in (80, 83, 164, 167))
     beside = np.argwhere((shown > 110) & (shown < shown.max() - 20))
     assert (beside[:, 1] < 80).any() and beside[beside[:, 1] < 80][:, 1].min() >= 68
+
+
+def test_a_speck_on_an_empty_ground_is_white_on_black() -> None:
+    array = np.zeros((1, 28, 28, 1), np.float32)
+    array[0, 14, 14, 0] = 1.0
+    shown = np.asarray(Image.open(io.BytesIO(class_picture(Volume(array, Geometry((28, 28, 1), np.eye(4))), GREY, 28))))
+    assert sorted(np.unique(shown).tolist()) == [0, 255] and (shown == 255).sum() == 1
 
 
 @pytest.mark.parametrize("classes", ["multi-class", "ordinal"])

@@ -74,7 +74,7 @@ def reliability_chart(found: Reliability, lowest: float, theme: str = "light") -
         return None
     ground, ink, grid = THEMES[theme]
     colour = COLOURS[theme][0]
-    figure = _figure((5.2, 5.0), ground)
+    figure = _figure((4.5, 4.6), ground)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     above.plot([0, 1], [0, 1], color=ink, linewidth=0.9, linestyle=(0, (2, 2)), alpha=0.7)
     above.text(0.985, 0.02, "below the line: too sure of itself", transform=above.transAxes, ha="right", va="bottom",

@@ -208,7 +208,7 @@ def _shown_as(facts: RunFacts) -> str:
     if is_colour(channels):
         return text
     if channels[0].unit == "arbitrary":
-        text += " Grey values from the 1st to the 99th percentile of each image."
+        text += " Grey values go from the 1st to the 99th percentile of each image."
     if len(channels) > 1:
         text += f" Shown is the channel {channels[0].name} of {len(channels)}."
     return text.strip()

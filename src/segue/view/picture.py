@@ -184,6 +184,8 @@ def display_of(channel: Channel, values: Shaped[np.ndarray, "i j k"]) -> Display
     sample = values.reshape(-1)[:: max(1, values.size // _PERCENTILE_SAMPLE)]
     finite = sample[np.isfinite(sample)]
     low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 1.0)
+    if low >= high and finite.size:  # little more than a background: what stands out of it must show
+        low, high = finite.min(), finite.max()
     if low >= high:
         low, high = low - 0.5, low + 0.5
     return Display(float(low), float(high), False, f"{low:.4g} to {high:.4g}".replace("-", "−"))

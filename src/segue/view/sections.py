@@ -186,7 +186,7 @@ def _choices(plan: Plan, classified: bool) -> list[tuple[str, str, str]]:
             )
             for channel, rule in zip(plan.channels, plan.normalisation, strict=False)
         ],
-        ("patch", size, " × ".join(map(str, plan.patch)) + " voxels"),
+        ("patch", size, _extent(plan)),
         ("batch", "batch", count(plan.batch, *item) + " a step"),
         ("network", "network", network + (f" ({arguments})" if arguments else "")),
         ("mirror_axes", "mirrored in training", _axes(plan.mirror_axes)),
@@ -200,6 +200,11 @@ def _choices(plan: Plan, classified: bool) -> list[tuple[str, str, str]]:
     return [(name, value, sentence(plan.reasons.get(key, unnamed))) for key, name, value in rows] + [
         (key.replace("_", " "), "", sentence(why)) for key, why in plan.reasons.items() if key not in known
     ]
+
+
+def _extent(plan: Plan) -> str:
+    flat = plan.dimension == 2 and plan.patch[2] == 1
+    return " × ".join(map(str, plan.patch[:2] if flat else plan.patch)) + (" pixels" if flat else " voxels")
 
 
 def _axes(axes: list[int]) -> str:
