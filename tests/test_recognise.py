@@ -131,7 +131,13 @@ _ids = st.text(alphabet=string.ascii_letters + string.digits + "_-. éß日", mi
 def test_any_names_are_paired(tmp_path_factory: pytest.TempPathFactory, ids: set[str], beside: bool) -> None:
     folder = tmp_path_factory.mktemp("random")
     pair = ("in/{}.nii.gz", "in/{}_mask.nii.gz") if beside else ("images/{}.nii.gz", "masks/{}.nii.gz")
-    plain = {name for name in ids if not re.search(r"mask|seg|gt|lab|pred|truth|anno|roi", name, re.IGNORECASE)}
+    plain = {
+        name
+        for name in ids
+        if not re.search(
+            r"mask|msk|seg|gt|lab|lbl|pred|truth|ground|anno|roi|manual|contour|delin|struct", name, re.IGNORECASE
+        )
+    }
     if len({name.casefold() for name in plain}) < 2:
         return
     for name in plain:
@@ -316,18 +322,22 @@ def test_jpeg_masks_are_told(tmp_path: Path) -> None:
         photo(tmp_path / "images" / f"{case}.jpg")
         drawn(tmp_path / "masks" / f"{case}.jpg")
     found, _ = known(tmp_path)
-    assert found.card.labels == {255: "label_255"}
+    assert found.card.labels == {1: "label_1"}
+    assert files_layout(found).values == {255: 1}
     assert any("JPEG blurs masks" in guess for guess in found.guesses)
 
 
-def test_one_mask_per_object_is_refused_and_says_why(tmp_path: Path) -> None:
+def test_masks_of_one_object_each_are_united(tmp_path: Path) -> None:
     for case in ("x", "y", "z"):
         photo(tmp_path / case / "images" / f"{case}.png")
         for number in range(3):
             drawn(tmp_path / case / "masks" / f"{number}.png")
-    with pytest.raises(DataError, match="several masks for one image") as caught:
-        recognise(tmp_path)
-    assert "9 masks for 3 images" in str(caught.value)
+    found, cases = known(tmp_path)
+    assert files_layout(found).labels == "{case}/masks/{instance}.png"
+    assert found.card.labels == {1: "foreground"}
+    assert isinstance(cases["x"].label, Masks)
+    assert [number for number, _ in cases["x"].label.files] == [1, 1, 1]
+    assert any("9 masks for 3 images" in guess for guess in found.guesses)
 
 
 def test_of_several_raters_the_consensus_is_taken(tmp_path: Path) -> None:
@@ -397,7 +407,8 @@ def test_pictures_with_masks_of_0_and_255(tmp_path: Path) -> None:
         drawn(tmp_path / "GroundTruth" / f"{case}_segmentation.png")
     found, cases = known(tmp_path)
     assert found.card.dimension == 2
-    assert found.card.labels == {255: "label_255"}
+    assert found.card.labels == {1: "label_1"}
+    assert files_layout(found).values == {255: 1}
     assert [channel.name for channel in found.card.channels] == ["red", "green", "blue"]
     assert names(cases["ISIC_002"], tmp_path) == ["Input/ISIC_002.jpg", "GroundTruth/ISIC_002_segmentation.png"]
 
@@ -1021,16 +1032,24 @@ def test_the_real_hippocampus_is_a_decathlon(hippocampus: Path, tmp_path: Path) 
 def test_the_real_membranes_have_a_test_part_with_the_same_names(test_data: Path, tmp_path: Path) -> None:
     path, found = write_card(test_data / "isbi-em", tmp_path / "card.yaml")
     assert found.card.dimension == 2
-    assert found.card.labels == {255: "label_255"}
+    assert found.card.labels == {1: "label_1"}
+    assert files_layout(found).values == {255: 1}
     dataset = open_dataset(path)
     assert len(dataset.labelled) == 30
     assert [case.annotated for case in dataset.cases if case.split == "test"] == [False] * 30
-    assert {Path(str(case.label)).name for case in dataset.labelled} == {f"{n}.png" for n in range(30)}
+    assert {case.files[-1].name for case in dataset.labelled} == {f"{n}.png" for n in range(30)}
 
 
-def test_the_real_nuclei_and_organs_are_refused_with_the_reason(test_data: Path) -> None:
-    with pytest.raises(DataError, match="several masks for one image"):
-        recognise(test_data / "dsb2018-nuclei")
+def test_the_real_nuclei_have_one_mask_each(test_data: Path, tmp_path: Path) -> None:
+    path, found = write_card(test_data / "dsb2018-nuclei", tmp_path / "card.yaml")
+    cases = {case.id: case for case in open_dataset(path).cases}
+    assert files_layout(found).labels == "stage1_train/{case}/masks/{instance}.png"
+    assert [channel.name for channel in found.card.channels] == ["red", "green", "blue"]
+    there = list((test_data / "dsb2018-nuclei").glob("stage1_train/*/masks/*.png"))
+    assert sum(len(case.files) - 1 for case in cases.values()) == len(there)
+
+
+def test_the_real_organs_are_refused_with_the_reason(test_data: Path) -> None:
     with pytest.raises(DataError, match="do not say to which images") as caught:
         recognise(test_data / "totalsegmentator")
     assert "3 images" in str(caught.value)

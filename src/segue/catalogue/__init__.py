@@ -2,7 +2,18 @@
 
 from segue.catalogue.card import Card, Channel, Classes, Licence, NpzLayout, RemoteFile
 from segue.catalogue.citing import bibtex
-from segue.catalogue.dataset import Case, Dataset, Masks, Row, Target
+from segue.catalogue.dataset import (
+    Case,
+    Dataset,
+    Label,
+    Masks,
+    Recoded,
+    Row,
+    Target,
+    label_files,
+    label_form,
+    stored_mask,
+)
 from segue.catalogue.layouts import index
 from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
 from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
@@ -17,9 +28,11 @@ __all__ = [
     "Channel",
     "Classes",
     "Dataset",
+    "Label",
     "Licence",
     "Masks",
     "NpzLayout",
+    "Recoded",
     "RemoteFile",
     "Row",
     "Split",
@@ -35,6 +48,8 @@ __all__ = [
     "index",
     "is_known",
     "is_look_alike",
+    "label_files",
+    "label_form",
     "load_card",
     "not_there",
     "open_dataset",
@@ -42,5 +57,6 @@ __all__ = [
     "overlapping",
     "resolve",
     "split_cases",
+    "stored_mask",
     "terms",
 ]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segue.catalogue.card import Card
-from segue.catalogue.dataset import Case, Row, Subset
+from segue.catalogue.card import Card, NpzLayout
+from segue.catalogue.dataset import Case, Recoded, Row, Subset
 from segue.core.errors import DataError
 from segue.images import array_headers, read_array
 
@@ -38,7 +38,7 @@ def cases(path: Path, card: Card) -> list[Case]:
                     name,
                     name,
                     (Row(path, images, number),),
-                    Row(path, answers, number) if card.task == "segmentation" else None,
+                    _mask(path, answers, number, card) if card.task == "segmentation" else None,
                     split,
                     None if targets is None else targets[number],
                 )
@@ -51,6 +51,12 @@ def cases(path: Path, card: Card) -> list[Case]:
             remedy="train_images, val_images and test_images are expected",
         )
     return found
+
+
+def _mask(path: Path, key: str, number: int, card: Card) -> Row | Recoded:
+    row = Row(path, key, number)
+    instances = isinstance(card.layout, NpzLayout) and card.layout.nonzero_is_foreground
+    return Recoded(row, nonzero=True) if instances else row
 
 
 def _same_length(path: Path, key: str, shape: tuple[int, ...] | None, count: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from segue.catalogue.licences import check_licence
-from segue.catalogue.patterns import check_pattern
+from segue.catalogue.patterns import check_pattern, field_names
 from segue.core.config import Settings
 
 Unit = Literal["HU", "SUV", "arbitrary"]
@@ -128,12 +128,16 @@ class Part(Settings):
 
     ``{patient}`` and ``{case}`` name a case, ``{channel}`` stands for the channel's name, any other ``{word}`` is a
     fact of the case; ``{case:[0-9]+}`` restricts what a field matches; ``*`` and ``**`` stand for any folder.
-    ``images`` is one pattern or one per channel. ``labels`` is a mask with all labels, or with ``{label}`` one binary
-    mask per label's name.
+    ``images`` is one pattern or one per channel; ``{class}`` in it is the name of the image's class. ``labels`` is a
+    mask with all labels, with ``{label}`` one binary mask per label's name, with ``{instance}`` any number of binary
+    masks that are united. ``values`` says which label a stored value means (``{255: 1}``): 0 is the background unless
+    it is named, any other value that is not named is an error. A ``val`` or ``test`` part without values of its own
+    has those of the training part.
     """
 
     images: str | dict[str, str]
     labels: str | None = None
+    values: dict[int, int] | None = None
 
     @field_validator("images")
     @classmethod
@@ -149,12 +153,24 @@ class Part(Settings):
             check_pattern(labels)
         return labels
 
+    @field_validator("values")
+    @classmethod
+    def _values(cls, values: dict[int, int] | None) -> dict[int, int] | None:
+        if values is not None and (not values or min(*values, *values.values()) < 0):
+            raise ValueError("values names stored values and the labels they mean, whole numbers from 0 up: {255: 1}")
+        return None if values is None else dict(sorted(values.items()))
+
 
 class Table(Settings):
     """A table beside the images with a row per case.
 
-    ``case`` is the column that holds the case's name (or the path of its first image), ``split`` the one that says
-    train, val or test, ``patient`` the one that names the patient; all other columns become facts of the case.
+    ``case`` is the column that holds the case's name (or the path of its first image, from the dataset's folder or
+    the table's, with or without suffix), ``split`` the one that says train, val or test, ``patient`` the one that
+    names the patient; all other columns become facts of the case.
+
+    Attributes:
+        target: the column with the name or number of the class. Where several may hold, the columns with 0 or 1, in
+            the order of the labels, or one column with names between ``|`` or ``;``.
     """
 
     file: str
@@ -162,6 +178,7 @@ class Table(Settings):
     case: str
     split: str | None = None
     patient: str | None = None
+    target: str | list[str] | None = None
 
 
 class FilesLayout(Part, _Layout):
@@ -171,6 +188,53 @@ class FilesLayout(Part, _Layout):
     val: Part | None = None
     test: Part | None = None
     table: Table | None = None
+
+    @property
+    def parts(self) -> list[tuple[Literal["train", "val", "test"], Part]]:
+        """The parts that the dataset has, each with the values of its masks."""
+        own: list[tuple[Literal["val", "test"], Part | None]] = [("val", self.val), ("test", self.test)]
+        return [
+            ("train", self),
+            *((n, p.model_copy(update={"values": p.values or self.values})) for n, p in own if p is not None),
+        ]
+
+    def require_fit(self, task: Task, classes: Classes | None, labels: dict[int, str], ignore: int | None) -> None:
+        """Accept a layout that can give the answers that the card speaks of.
+
+        Raises:
+            ValueError: a classification without classes or with two sources of them, columns that are not one per
+                class, ``{instance}`` among several labels, a value that means no label.
+        """
+        for name, part in self.parts:
+            of = field_names(part.labels or "")
+            if "instance" in of and "label" not in of and len(labels) > 1:
+                raise ValueError(
+                    f"layout: {{instance}} alone is for one label, the card has {len(labels)}: add {{label}}"
+                )
+            unknown = sorted(set((part.values or {}).values()) - {0, *labels} - {ignore})
+            if unknown and task == "segmentation":
+                raise ValueError(
+                    f"layout: values of the {name} part mean labels that the card does not name: {unknown}"
+                )
+            if "class" in of or ("class" in field_names(str(part.images)) and task == "segmentation"):
+                raise ValueError("layout: {class} belongs into the images of a classification")
+        target = self.table.target if self.table else None
+        if task != "classification":
+            if target is not None and task == "segmentation":
+                raise ValueError("layout: a table's target is for classification; this card's task is segmentation")
+            return
+        by_folder = "class" in field_names(str(self.images))
+        if by_folder == (target is not None):
+            raise ValueError(
+                "layout: a classification has its classes either from folders ({class} in images) or from a table "
+                f"(target: COLUMN), and here from {'both' if by_folder else 'neither'}"
+            )
+        if by_folder and classes == "multi-label":
+            raise ValueError("layout: an image lies in one folder, so several classes need a table with target")
+        if isinstance(target, list) and len(target) != len(labels):
+            raise ValueError(f"layout: target names {len(target)} columns for {len(labels)} classes")
+        if isinstance(target, list) and classes not in ("multi-label", "multi-class"):
+            raise ValueError("layout: one column is the target, unless the classes are multi-label or multi-class")
 
 
 Layout = Annotated[DecathlonLayout | PetCtLayout | NnunetLayout | NpzLayout | FilesLayout, Field(discriminator="kind")]
@@ -346,6 +410,8 @@ class Card(Settings):
             raise ValueError("classes: a classification says of which kind it is, and only a classification does")
         if self.task == "classification" and len(self.labels) < 2:
             raise ValueError("labels: a classification has at least two classes")
+        if isinstance(self.layout, FilesLayout):
+            self.layout.require_fit(self.task, self.classes, self.labels, self.ignore_label)
         if self.ignore_label in self.labels:
             raise ValueError(f"ignore_label: {self.ignore_label} is a named label too")
         for name, members in self.regions.items():

@@ -28,13 +28,59 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """One binary mask per label number; where two overlap, the one that stands later wins."""
+    """Binary masks, each of a label number; several of one number are united, and where two numbers overlap, the one
+    that stands later wins."""
 
     files: tuple[tuple[int, Path], ...]
 
     @property
     def name(self) -> str:
         return f"{len(self.files)} masks in {self.files[0][1].parent.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recoded:
+    """A mask whose stored values are not the numbers of the labels.
+
+    Attributes:
+        values: pairs of a stored value and the number it means, in ascending order; 0 means 0 unless it is named.
+        nonzero: instead of ``values``: every value above 0 is label 1.
+    """
+
+    source: Path | Masks | Row
+    values: tuple[tuple[int, int], ...] = ()
+    nonzero: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+Label = Path | Masks | Row | Recoded
+
+
+def stored_mask(label: Label) -> Path | Masks | Row:
+    """Where a mask lies, whatever its values mean."""
+    return label.source if isinstance(label, Recoded) else label
+
+
+def label_files(label: Label) -> tuple[Path, ...]:
+    """The files that a mask lies in."""
+    source = stored_mask(label)
+    if isinstance(source, Masks):
+        return tuple(path for _, path in source.files)
+    return (source.path if isinstance(source, Row) else source,)
+
+
+def label_form(label: Label | None) -> object:
+    """What is made of a mask's files, for the keys of what is kept: changes where the label map would."""
+    source = None if label is None else stored_mask(label)
+    form: list[object] = [label is not None]
+    if isinstance(source, Masks):
+        form.append([number for number, _ in source.files])
+    if isinstance(label, Recoded):
+        form.append([label.values, label.nonzero])
+    return form if len(form) > 1 else form[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +100,7 @@ class Case:
     id: str
     patient: str
     images: tuple[Path | Row, ...]
-    label: Path | Masks | Row | None = None
+    label: Label | None = None
     split: Subset = "train"
     target: Target | None = None
     unlabelled: tuple[int, ...] = ()
@@ -72,12 +118,8 @@ class Case:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the case, images first."""
-        paths = list(self.image_files)
-        if isinstance(self.label, Masks):
-            paths += [path for _, path in self.label.files]
-        elif self.label is not None:
-            paths.append(self.label.path if isinstance(self.label, Row) else self.label)
-        return tuple(dict.fromkeys(paths))
+        masks = () if self.label is None else label_files(self.label)
+        return tuple(dict.fromkeys((*self.image_files, *masks)))
 
 
 @dataclass(frozen=True)

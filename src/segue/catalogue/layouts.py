@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from segue.catalogue import files as file_patterns
 from segue.catalogue import patterns
-from segue.catalogue.card import Card, DecathlonLayout, FilesLayout, NnunetLayout, NpzLayout, Part, PetCtLayout
-from segue.catalogue.dataset import Case, Masks, Subset
-from segue.catalogue.tables import read_table
-from segue.core.errors import DataError, UsageError
+from segue.catalogue.card import Card, DecathlonLayout, FilesLayout, NnunetLayout, NpzLayout, PetCtLayout
+from segue.catalogue.dataset import Case, Subset
+from segue.core.errors import DataError
 
 
 def index(root: Path, card: Card) -> list[Case]:
@@ -183,125 +183,10 @@ def _npz(root: Path, card: Card, layout: NpzLayout) -> list[Case]:
     return arrays.cases(path, card) if path.exists() else []
 
 
-def _files(root: Path, card: Card, layout: FilesLayout) -> list[Case]:
-    cases = _part(root, card, layout, "train")
-    if layout.val:
-        cases += _part(root, card, layout.val, "val")
-    if layout.test:
-        cases += _part(root, card, layout.test, "test")
-    if layout.table and cases:  # a folder without cases is not this dataset's: its parts may lie a level below
-        rows = read_table(root / layout.table.file, layout.table)
-        cases = [_with_row(case, rows.get(case.id) or rows.get(_relative(case, root)), layout) for case in cases]
-    return cases
-
-
-def _relative(case: Case, root: Path) -> str:
-    return case.files[0].relative_to(root).as_posix()
-
-
-def _with_row(case: Case, row: Any, layout: FilesLayout) -> Case:
-    if row is None:
-        return case
-    return _changed(
-        case, patient=row.patient or case.patient, split=row.split or case.split, facts={**case.facts, **row.facts}
-    )
-
-
-def channel_patterns(card: Card, part: Part) -> list[str]:
-    """One pattern per channel of the card; one in all where the files are 4-D.
-
-    Raises:
-        UsageError: a channel without a pattern.
-    """
-    names = [channel.name for channel in card.channels]
-    if isinstance(part.images, str):
-        if "{channel}" in part.images:
-            return [part.images.replace("{channel}", name) for name in names]
-        return [part.images]
-    missing = [name for name in names if name not in part.images]
-    if missing:
-        raise UsageError("the layout gives no pattern for a channel", where=card.name, value=", ".join(missing))
-    return [part.images[name] for name in names]
-
-
-Fields = tuple[tuple[str, str], ...]
-
-
-def _part(root: Path, card: Card, part: Part, split: Subset) -> list[Case]:
-    renamed = _repairs(card)
-    names = channel_patterns(card, part)
-    channels = [_by_fields(root, pattern, renamed) for pattern in names]
-    labels = _labels(root, card, part, renamed)
-    cases = []
-    for fields in _cases_of(channels):
-        known = dict(fields)
-        # A channel that is not there keeps its place: whoever reads the case says which file is missing.
-        pairs = zip(names, channels, strict=True)
-        images = [_shared(fields, files) or root / patterns.filled(name, known) for name, files in pairs]
-        name = "_".join(known[key] for key in ("patient", "case") if key in known)
-        facts = {key: value for key, value in known.items() if key not in ("patient", "case")}
-        cases.append(Case(name, known.get("patient", name), tuple(images), labels(fields), split, facts=facts))
-    return cases
-
-
-def _cases_of(channels: list[dict[Fields, Path]]) -> list[Fields]:
-    """Of every case that has a file of some channel, the values of the fields."""
-    first = list(channels[0])
-    keys = [name for name, _ in first[0]] if first else None
-    more = {fields for files in channels[1:] for fields in files if [name for name, _ in fields] == keys}
-    return sorted({*first, *more}) if more - set(first) else first
-
-
-def _repairs(card: Card) -> dict[str, str]:
-    """What the card's known defects call a file that is shipped under another name."""
-    return {found: right for defect in card.defects for found, right in defect.rename.items()}
-
-
-def _by_fields(root: Path, pattern: str, renamed: dict[str, str]) -> dict[Fields, Path]:
-    files: dict[Fields, Path] = {}
-    for path, fields in patterns.found(root, pattern):
-        files.setdefault(tuple(sorted(fields.items())), path)
-    for shipped, right in renamed.items():
-        match = patterns.compiled(pattern).fullmatch(right)
-        if match and (root / shipped).exists():
-            files.setdefault(tuple(sorted(match.groupdict().items())), root / shipped)
-    return files
-
-
-def _shared(fields: Fields, files: dict[Fields, Path]) -> Path | None:
-    """The file of the same case: exact fields first, else those that the two patterns have in common."""
-    if fields in files:
-        return files[fields]
-    known = dict(fields)
-    common = set(known) & set(dict(next(iter(files), ())))
-    if not common or common == set(known):
-        return None
-    key = {name: known[name] for name in common}
-    return next((path for other, path in files.items() if {n: dict(other)[n] for n in common} == key), None)
-
-
-def _labels(root: Path, card: Card, part: Part, renamed: dict[str, str]) -> Callable[[Fields], Path | Masks | None]:
-    if part.labels is None:
-        return lambda fields: None
-    if "{label}" not in part.labels:
-        files = _by_fields(root, part.labels, renamed)
-        return lambda fields: _shared(fields, files)
-    masks = {
-        number: _by_fields(root, part.labels.replace("{label}", name), renamed) for number, name in card.labels.items()
-    }
-
-    def of_case(fields: Fields) -> Masks | None:
-        there = [(number, _shared(fields, files)) for number, files in masks.items()]
-        present = tuple((number, path) for number, path in there if path is not None)
-        return Masks(present) if present else None
-
-    return of_case
-
-
 _INDEX: dict[type, Callable[[Path, Card, Any], list[Case]]] = {
     DecathlonLayout: _decathlon,
     PetCtLayout: _petct,
     NnunetLayout: _nnunet,
     NpzLayout: _npz,
-    FilesLayout: _files,
+    FilesLayout: file_patterns.cases,
 }

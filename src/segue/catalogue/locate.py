@@ -131,7 +131,13 @@ def dataset_at(card: Card, folder: Path, source: Path | None = None) -> Dataset:
     ids = [case.id for case in cases]
     if len(set(ids)) != len(ids):
         double = next(name for name in ids if ids.count(name) > 1)
-        raise DataError("two cases have the same name", where=folder, value=double, remedy="rename one of them")
+        places = [case.files[0].relative_to(folder).as_posix() for case in cases if case.id == double]
+        raise DataError(
+            "two cases have the same name",
+            where=folder,
+            value=f"{double}: {', '.join(places[:3])}",
+            remedy="rename one of them, or put what tells them apart into the pattern as {patient}",
+        )
     left_out = {name: defect.what for defect in card.defects if defect.action == "skip" for name in defect.cases}
     kept = tuple(case for case in cases if case.id not in left_out)
     folds = read_folds(folder / card.split.file, {case.id for case in kept}) if card.split.file else ()

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from segue.catalogue import Masks, Row, open_dataset
+from segue.catalogue import Label, open_dataset
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
 
@@ -21,7 +21,7 @@ class Pair:
     case: str
     patient: str
     prediction: Path
-    truth: Path | Masks | Row
+    truth: Label
     labels: dict[int, str]
     ignore_label: int | None = None
     unlabelled: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ def pair_folders(
     ignore_label = None
     folder = Path(truth)
     unlabelled: dict[str, tuple[int, ...]] = {}
-    masks: dict[str, Path | Masks | Row] = {}
+    masks: dict[str, Label] = {}
     if folder.is_dir():
         masks = {image_stem(path): path for path in sorted(folder.iterdir()) if is_image(path)}
     if not masks:

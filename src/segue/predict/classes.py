@@ -70,7 +70,7 @@ class Classifying(Model):
 
     def _of_stack(self, stack: Stack) -> Iterator[Answer]:
         cases = iter(stack.cases)
-        for batch in answered(self.network, ClassImages(stack, self.plan), self.autocast, self.device):
+        for batch in answered(self.network, ClassImages(stack, self.plan), self.autocast, self.device, mirrored=True):
             for row in batch.astype(float).tolist():
                 yield Answer(next(cases), tuple(row))
 

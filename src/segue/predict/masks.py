@@ -25,6 +25,6 @@ def mask_path(folder: Path, case: Case, dimension: int) -> Path:
 
 def as_stored(mask: Volume, image: Volume, path: Path) -> Volume:
     """The mask in the type that is stored: of a 16-bit grey picture 16 bits too, else the smallest that holds it."""
-    if path.suffix == ".png" and image.array.dtype == np.uint16 and len(image.array) == 1:
+    if path.suffix == ".png" and image.array.dtype == np.uint16:
         return Volume(mask.array.astype(np.uint16), mask.geometry)
     return mask

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from segue.catalogue import Card, Case, Row
+from segue.catalogue import Card, Case, Masks, Row, label_files, label_form, stored_mask
 from segue.core.errors import DataError
 from segue.core.files import content_key, file_digest, write_text
 from segue.core.seeds import generator
@@ -75,12 +75,13 @@ def case_digest(case: Case) -> str:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    rows = [part for part in (*case.images, case.label) if isinstance(part, Row)]
+    stored = None if case.label is None else stored_mask(case.label)
+    rows = [part for part in (*case.images, stored) if isinstance(part, Row)]
     try:
         if rows:
             # One file holds all cases: it is hashed once.
-            return content_key(*[(digest_of(row.path), row.key, row.index) for row in rows], case.label is not None)
-        return content_key(*[file_digest(path) for path in case.files], case.label is not None)
+            return content_key(*[(digest_of(row.path), row.key, row.index) for row in rows], label_form(case.label))
+        return content_key(*[file_digest(path) for path in case.files], label_form(case.label))
     except OSError as error:
         raise DataError(
             "this file cannot be read",
@@ -97,13 +98,16 @@ def examine(task: ExamineTask) -> Examination:
     """
     case, card = task.case, task.card
     if task.needs_label and not case.annotated:
+        classes = card.task == "classification"
         return _failed(
             case,
             DataError(
-                "this image has no class" if card.task == "classification" else "this image has no label",
+                "this image has no class" if classes else "this image has no label",
                 where=case.id,
                 value=", ".join(path.name for path in case.files),
-                remedy="give it one where the layout expects it, or leave the case out",
+                remedy="give it a row with its class in the card's table, or leave the case out"
+                if classes
+                else "put its mask where the layout expects it, or leave the case out",
             ),
         )
     try:
@@ -210,7 +214,7 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
         found(
             "error",
             "image and label lie on different grids",
-            difference,
+            f"{_mask_name(case)}: {difference}",
             "find the label that was drawn on this image, or resample it to the image's grid",
         )
         return None, {}
@@ -222,7 +226,8 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
         found(
             "error",
             "the label holds values that the card does not name",
-            ", ".join(f"{number} in {count} voxels" for number, count in list(unknown.items())[:5]),
+            ", ".join(f"{number} in {count} voxels" for number, count in list(unknown.items())[:5])
+            + f" of {_mask_name(case)}",
             f"the card names {', '.join(f'{n} ({name})' for n, name in card.labels.items())}: "
             "add the value to 'labels' in the card, or mend the mask",
         )
@@ -233,6 +238,13 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
     if not any(voxels.values()):
         found("note", "nothing is labelled in this case", "0 foreground voxels")
     return labels, voxels
+
+
+def _mask_name(case: Case) -> str:
+    assert case.label is not None, "called for annotated cases"
+    source = stored_mask(case.label)
+    # Several masks that fit each other are wrong together: one of them stands for all.
+    return label_files(source)[0].name if isinstance(source, Masks) else source.name
 
 
 def _statistics(array: np.ndarray, foreground: np.ndarray | None, case: str) -> ChannelStatistics:

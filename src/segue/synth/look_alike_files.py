@@ -11,7 +11,7 @@ import numpy as np
 
 from segue.catalogue import Card
 from segue.catalogue.card import FilesLayout, Part, Table
-from segue.catalogue.layouts import channel_patterns
+from segue.catalogue.files import channel_patterns
 from segue.core.errors import UsageError
 from segue.core.files import atomic_path, write_text
 from segue.core.seeds import generator

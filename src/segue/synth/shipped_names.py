@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from segue.catalogue import Card
 from segue.catalogue.card import FilesLayout, Part, PetCtLayout
 from segue.catalogue.dataset import Subset
-from segue.catalogue.layouts import channel_patterns
+from segue.catalogue.files import channel_patterns
 from segue.catalogue.patterns import compiled, field_names, filled
 from segue.core.errors import UsageError
 

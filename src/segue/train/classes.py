@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -145,7 +146,12 @@ class ClassObjective:
 
     @cached_property
     def _augmentation(self) -> AugmentSettings:
-        return AugmentSettings(mirror_axes=tuple(self.plan.mirror_axes))
+        axes = tuple(self.plan.mirror_axes)
+        if self.plan.vary_intensities:
+            return AugmentSettings(mirror_axes=axes)
+        return AugmentSettings(
+            mirror_axes=axes, brightness_probability=0.0, contrast_probability=0.0, gamma_probability=0.0
+        )
 
     def batch(self, step: int, device: torch.device, vary: bool) -> tuple[Tensor, Tensor]:
         images, truth = self.batches(step)
@@ -179,18 +185,24 @@ class ClassObjective:
 
 
 def answered(
-    network: nn.Module, images: ClassImages, autocast: Autocast, device: torch.device
+    network: nn.Module, images: ClassImages, autocast: Autocast, device: torch.device, mirrored: bool = False
 ) -> Iterator[Float32[np.ndarray, "b k"]]:
-    """Probabilities of all images of a stack, in its order, some at a time."""
+    """Probabilities of all images of a stack, in its order, some at a time.
+
+    Args:
+        mirrored: average over the images mirrored along the plan's axes, in all combinations.
+    """
     plan = images.plan
+    axes = [axis + 2 for axis in plan.mirror_axes if plan.patch[axis] > 1] if mirrored else []
+    views = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
     assert plan.classes is not None, "the plan of a classification"
     step = max(1, _FORWARD_VOXELS // int(np.prod(plan.patch)) // 8)
     for first in range(0, len(images.stack), step):
         numbers = np.arange(first, min(first + step, len(images.stack)))
         batch = images(numbers).to(device)
         with torch.inference_mode(), autocast():
-            answers = probabilities(network(in_layout(batch)), plan.classes)
-        yield answers.cpu().numpy()
+            answers = sum(probabilities(network(in_layout(batch.flip(view))), plan.classes) for view in views)
+        yield (torch.as_tensor(answers) / len(views)).cpu().numpy()
 
 
 def in_layout(images: Tensor) -> Tensor:

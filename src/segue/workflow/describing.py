@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from segue.core.files import write_text
 
 _WIDTH = 116
 _ON_LINES_OF_THEIR_OWN = {"channels", "labels", "layout"}
-_BEFORE = ("name", "title", "licence", "task", "dimension", "modalities", "channels", "labels", "regions")
+_BEFORE = ("name", "title", "licence", "task", "classes", "dimension", "modalities", "channels", "labels", "regions")
 _ORDER = (*_BEFORE, "ignore_label", "mirror_axes", "patient", "layout", "root", "split")
 
 
@@ -79,8 +80,10 @@ def card_text(seen: Recognised) -> str:
             lines += _entry(key, content[key])
         elif key == "licence":
             lines += _comment("licence: {spdx: CC-BY-4.0}  <- under which terms the images may be used")
-        elif key == "patient" and notes.get(key) and "{patient" not in seen.layout_text:
-            lines += _comment('patient: "^([^_]+)"  <- where several cases are of one patient: its name in theirs')
+        elif key == "patient" and notes.get(key) and not re.search(r"\{patient|patient: ", seen.layout_text):
+            # A case in a folder of a class is called CLASS_NAME.
+            hint = "^[^_]+_([^_]+)" if "{class" in seen.layout_text else "^([^_]+)"
+            lines += _comment(f'patient: "{hint}"  <- where several cases are of one patient: its name in theirs')
     return "\n".join(lines) + "\n"
 
 

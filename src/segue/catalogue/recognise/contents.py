@@ -12,7 +12,7 @@ import numpy as np
 
 from segue.catalogue.card import Channel, Unit
 from segue.catalogue.recognise.names import words
-from segue.core.errors import DataError
+from segue.core.errors import DataError, MachineError
 from segue.images import NIFTI_SUFFIXES, ImageHeader, read, read_header
 
 _LARGEST_BYTES = 300_000_000  # files beyond are not opened for a guess
@@ -20,6 +20,8 @@ _MOST_LABELS = {True: 200, False: 100}  # of a NIfTI mask, of a picture
 _HU_BELOW = -200  # air is at -1000; no MR, PET or photograph goes so low
 _SUV_BELOW = 500  # Bq/ml are thousands
 _MASKS_LOOKED_AT = 4
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_DARK = 31  # numbers up to here are labels, not shades
 _JPEG_BLUR = 40  # how far from 0 and 255 the values of a black and white picture come to lie
 
 
@@ -35,6 +37,15 @@ def header(path: Path) -> ImageHeader | None:
     try:
         return read_header(path) if path.name.endswith(NIFTI_SUFFIXES) else None
     except DataError:
+        return None
+
+
+def _picture_header(path: Path) -> ImageHeader | None:
+    if path.suffix.lower() not in _PICTURES:
+        return None
+    try:
+        return read_header(path)
+    except (DataError, MachineError, OSError):
         return None
 
 
@@ -80,11 +91,13 @@ class Labels:
 
     Attributes:
         ignore: a value that seems to mean neither background nor foreground.
+        values: the stored values that stand for labels 1, 2, ..., where they are shades such as 255.
         colours: the masks are colour pictures.
     """
 
     names: dict[int, str] = field(default_factory=dict)
     ignore: int | None = None
+    values: dict[int, int] | None = None
     notes: list[str] = field(default_factory=list)
     colours: bool = False
 
@@ -93,6 +106,7 @@ def labels_in(paths: Sequence[Path]) -> Labels:
     """The values of a few masks; ``{1: label_1}`` where nothing can be seen."""
     some = spread(paths, _MASKS_LOOKED_AT)
     seen: set[int] = set()
+    shares: list[float] = []
     looked = 0
     notes = []
     for path in some:
@@ -112,6 +126,7 @@ def labels_in(paths: Sequence[Path]) -> Labels:
             )
             continue
         seen |= {int(value) for value in np.rint(found).astype(int)} - {0}
+        shares.append(float((array > 127).mean()))
     if not looked:
         return Labels(
             {1: "label_1"}, notes=[f"the masks ({paths[0].name}) could not be looked into: name their labels"]
@@ -125,7 +140,16 @@ def labels_in(paths: Sequence[Path]) -> Labels:
     ignore = 255 if 255 in seen and len(seen) > 1 and max(seen - {255}) < 64 else None
     if ignore:
         notes.append("255 stands beside small numbers: taken as neither background nor foreground")
-    return Labels({number: f"label_{number}" for number in sorted(seen - {ignore})}, ignore, notes)
+    # Whoever paints masks into pictures takes shades that the eye tells apart, white first.
+    if 255 in seen and not ignore and min(seen) > _DARK and not any(p.name.endswith(NIFTI_SUFFIXES) for p in some):
+        shades = {value: number for number, value in enumerate(sorted(seen), 1)}
+        told = ", ".join(f"{value} means label {number}" for value, number in shades.items())
+        notes.append(f"layout: values: {told}, and 0 the background")
+        if len(shades) == 1:
+            share = f" (255 covers {100 * sum(shares) / len(shares):.0f} % of the masks that were looked at)"
+            notes.append("layout: if 0 is what was drawn, write values: {0: 1, 255: 0}" + share)
+        return Labels({number: f"label_{number}" for number in shades.values()}, None, shades, notes)
+    return Labels({number: f"label_{number}" for number in sorted(seen - {ignore})}, ignore, notes=notes)
 
 
 def channel(name: str, paths: Sequence[Path]) -> tuple[list[Channel], list[str], int | None]:
@@ -147,9 +171,13 @@ def channel(name: str, paths: Sequence[Path]) -> tuple[list[Channel], list[str],
             return [Channel(name=f"{name}_{n}") for n in range(counts[0])], [*notes, _four(counts[0])], dimension
     else:
         dimension = _told_dimension(paths[0])
-        if array is not None and array.ndim == 3 and array.shape[0] == 3:
-            if not (array != array[:1]).any():
-                notes.append("colour pictures in which red, green and blue are equal")
+        pictures = [told for path in spread(paths, 20) if (told := _picture_header(path))]
+        colours = sum(told.channels > 1 for told in pictures)
+        if (array is not None and array.ndim == 3 and array.shape[0] == 3) or colours:
+            if 0 < colours < len(pictures):
+                notes.append(f"{colours} of {len(pictures)} pictures are stored in colour: the grey ones are spread")
+            elif array is not None and not (array != array[:1]).any():
+                notes.append("colour pictures in which red, green and blue are equal (in the first one)")
             return [Channel(name=colour) for colour in ("red", "green", "blue")], notes, dimension
     unit, note = _unit(name, array if headers else None)
     if unit == "HU" and name == "image":

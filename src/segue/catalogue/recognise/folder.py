@@ -17,10 +17,12 @@ from segue.catalogue.card import Card, Channel, FilesLayout, PetCtLayout
 from segue.catalogue.dataset import Case
 from segue.catalogue.layouts import index, read_listing
 from segue.catalogue.recognise import contents, patients
+from segue.catalogue.recognise.classes import class_folders, patient_of_classes
 from segue.catalogue.recognise.guess import Draft, guess
 from segue.catalogue.recognise.listings import Told, channel_numbers, drawn_folds, listed_layout, nnunet_layout, told
 from segue.catalogue.recognise.names import MR_WORDS, PARTS, ImageFile, inventory, literal, words
 from segue.catalogue.recognise.sidecars import mask_labels
+from segue.catalogue.recognise.spreadsheets import classes_beside, patients_beside
 from segue.catalogue.splits import read_folds
 from segue.core.errors import DataError
 
@@ -65,13 +67,26 @@ def recognise(folder: Path) -> Recognised:
         return _numbered_channels(folder, files, layout)
     if not files:
         raise _nothing(folder, others)
-    draft = guess(folder, files, others)
+    draft = _classification(folder, files) or guess(folder, files, others)
     return _verified(folder, _card(folder, _fields(draft)), files, draft.notes)
+
+
+def _classification(folder: Path, files: list[ImageFile]) -> Draft | None:
+    """A table that names classes goes before folders that may be classes, and these before columns that may be."""
+    if draft := classes_beside(folder, files, only_sure=True):
+        return draft
+    if draft := class_folders(folder, files):
+        table = patients_beside(folder, files)
+        if table and "{patient" not in str(draft.layout.images):
+            draft.layout = draft.layout.model_copy(update={"table": table})
+        return draft
+    return classes_beside(folder, files, only_sure=False)
 
 
 def _fields(draft: Draft) -> dict[str, Any]:
     return {
         "task": draft.task,
+        "classes": draft.classes,
         "channels": draft.channels,
         "labels": draft.labels,
         "ignore_label": draft.ignore,
@@ -240,8 +255,8 @@ def _verified(folder: Path, card: Card, files: Sequence[ImageFile], notes: list[
     notes = [*notes, *about]
     if missing:
         notes.append(
-            f"layout: {len(missing)} of {sum(case.split == 'train' for case in cases)} images have no mask: "
-            f"{_first([case.id for case in missing])}"
+            f"layout: {len(missing)} of {sum(case.split == 'train' for case in cases)} images have no "
+            f"{'class' if card.task == 'classification' else 'mask'}: {_first([case.id for case in missing])}"
         )
     if absent:
         notes.append(f"layout: {len(absent)} files are missing: {_first(absent)}")
@@ -278,14 +293,18 @@ def _folder_as_patient(pattern: str) -> str:
 
 def _with_patients(folder: Path, card: Card, cases: list[Case]) -> tuple[Card, list[Case], list[str]]:
     """The card with the patients that the names suggest, unless they would cross the dataset's own parts."""
-    if isinstance(card.layout, PetCtLayout) or "{patient" in str(getattr(card.layout, "images", "")):
+    table = card.layout.table if isinstance(card.layout, FilesLayout) else None
+    by_table = table.patient if table else None
+    if isinstance(card.layout, PetCtLayout) or by_table or "{patient" in str(getattr(card.layout, "images", "")):
         groups = Counter(case.patient for case in cases)
         crossing = _crossing(folder, card, cases)
-        text = f"patient: {patients.in_words(groups)}, by the folders"
+        text = f"patient: {patients.in_words(groups)}, by the {f'column {by_table}' if by_table else 'folders'}"
         return card, cases, [text + (f"; in several parts: {_first(crossing)}" if crossing else "")]
     # Where a part's folder stands before the names of its cases, no beginning of a name is a patient.
     apart = "{patient" in str(card.layout)
     pattern = None if apart else patients.patient_pattern([case.id for case in cases])
+    if "{class" in str(card.layout):
+        pattern = patient_of_classes(card, cases)
     alone = ["patient: every case is taken as a patient of its own"] if len(cases) > 1 else []
     if pattern is None:
         return card, cases, alone

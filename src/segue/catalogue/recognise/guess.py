@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segue.catalogue import patterns
-from segue.catalogue.card import Channel, FilesLayout, Part, Task
+from segue.catalogue.card import Channel, Classes, FilesLayout, Part, Task
 from segue.catalogue.recognise import contents, pairs
 from segue.catalogue.recognise import names as file_names
 from segue.catalogue.recognise.names import ImageFile, is_modality
@@ -31,7 +31,9 @@ class Draft:
     channels: list[Channel]
     labels: dict[int, str] = field(default_factory=dict)
     ignore: int | None = None
+    values: dict[int, int] | None = None
     task: Task = "segmentation"
+    classes: Classes | None = None
     dimension: int | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -87,7 +89,7 @@ def guess(folder: Path, files: Sequence[ImageFile], others: Counter[str]) -> Dra
         chosen = pairs.masks_of({key: reading.masks[key] for key in keys})
         if chosen.labels and not _binary(folder, chosen):
             chosen = pairs.masks_of({key: reading.masks[key] for key in keys}, per_label=False)
-        if chosen.numbered or chosen.template is None:
+        if chosen.template is None:
             raise _numbered(folder, reading, keys)
         found = pairs.channels_of({key: reading.images[key] for key in keys})
     _on_one_grid(folder, found, chosen)
@@ -171,7 +173,9 @@ def _drafted(folder: Path, sorted_files: _Sorted, found: Channels, chosen: Masks
         more[part] = _part(there, sorted_files, images, labels) if there else None
         if there and more[part] is None:
             draft.notes.append(f"layout: {_some(f'files of the {part} part', there)} have other names: left out")
-    draft.layout = FilesLayout(kind="files", images=images, labels=labels, val=more["val"], test=more["test"])
+    draft.layout = FilesLayout(
+        kind="files", images=images, labels=labels, values=draft.values, val=more["val"], test=more["test"]
+    )
     return draft
 
 
@@ -236,6 +240,13 @@ def _with_labels(folder: Path, draft: Draft, chosen: Masks) -> None:
         draft.notes.append("labels: one binary mask per label, numbered by name; where two overlap the later one wins")
         return
     seen = contents.labels_in([folder / files[0].path for files in chosen.files.values()])
+    if chosen.numbered:
+        count = sum(len(files) for files in chosen.files.values())
+        draft.labels = {1: "foreground"}
+        draft.notes.append(
+            f"labels: {count} masks for {len(chosen.files)} images, one per object: all objects together are one label"
+        )
+        return
     if seen.colours:
         raise DataError(
             "the masks are colour pictures: which colour is which label cannot be told",
@@ -243,8 +254,8 @@ def _with_labels(folder: Path, draft: Draft, chosen: Masks) -> None:
             value=next(iter(chosen.files.values()))[0].path,
             remedy="save them with one number per label (0 is the background)",
         )
-    draft.labels, draft.ignore = seen.names, seen.ignore
-    draft.notes += [f"labels: {note}" for note in seen.notes]
+    draft.labels, draft.ignore, draft.values = seen.names, seen.ignore, seen.values
+    draft.notes += [note if note.startswith("layout: ") else f"labels: {note}" for note in seen.notes]
 
 
 def _part(
@@ -280,7 +291,7 @@ def _moved(pattern: str, files: Sequence[ImageFile]) -> str | None:
         depth = end.count("/")
         for folders in {file.folders[: len(file.folders) - depth] for file in files if len(file.folders) >= depth}:
             text = "/".join((*folders, end))
-            tried = re.sub(r"\{(?:channel|label)\}", "{word}", text)
+            tried = re.sub(r"\{(?:channel|label|instance)\}", "{word}", text)
             expression = patterns.compiled(tried)
             best[text] = sum(expression.fullmatch(file.path) is not None for file in files)
     return max(best, key=lambda text: (best[text], -len(text))) if any(best.values()) else None
@@ -323,5 +334,5 @@ def _numbered(folder: Path, reading: Reading, keys: Sequence[Key]) -> DataError:
         "there are several masks for one image, and their names are not those of labels: one per object?",
         where=folder,
         value=f"{len(files)} masks for {len(keys)} images, such as {files[0].path}",
-        remedy="write the masks of an image into one file, with one number per label: a card cannot say this yet",
+        remedy="put the masks of an image into a folder of their own (CASE/masks/*.png), or write them into one file",
     )

@@ -20,20 +20,21 @@ Kind = Literal["image", "mask", "other"]
 Part = Literal["train", "val", "test"]
 
 
-def _set(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text as a set."""
     return frozenset(text.split())
 
 
-MASK_WORDS = _set(
+MASK_WORDS = word_set(
     "mask masks msk msks label labels lbl lbls seg segs segm segms segmentation segmentations segmented dseg "
     "annotation annotations annot annots anno gt gts groundtruth truth ground manual roi rois contour contours "
     "delineation delineations labelmap labelmaps structures"
 )
-_IMAGE_WORDS = _set("image images img imgs volume volumes vol scan scans imaging input inputs raw")
-_RESULT_WORDS = _set("prediction predictions pred preds predicted")
-RATER_WORDS = _set("rater reader observer expert annotator consensus staple ho")
-SITE_WORDS = _set("site center centre hospital scanner vendor fold batch group cohort set dataset part")
-SERIES_WORDS = _set(
+IMAGE_WORDS = word_set("image images img imgs volume volumes vol scan scans imaging input inputs raw")
+_RESULT_WORDS = word_set("prediction predictions pred preds predicted")
+RATER_WORDS = word_set("rater reader observer expert annotator consensus staple ho")
+SITE_WORDS = word_set("site center centre hospital scanner vendor fold batch group cohort set dataset part")
+SERIES_WORDS = word_set(
     "slice frame visit ses session time timepoint tp scan view day week month year pre post left right l r "
     "baseline followup z"
 )
@@ -42,10 +43,10 @@ PARTS: dict[str, Part] = {
     **dict.fromkeys(("val", "validation", "valid", "va", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "ts", "tst"), "test"),
 }
-MR_WORDS = _set(
+MR_WORDS = word_set(
     "t1 t2 t1w t2w t1c t1ce t1n t1gd t1post t1pre flair t2f adc dwi mr mri pd pdw swi dce t2star hbv ktrans"
 )
-_MODALITY_WORDS = MR_WORDS | _set("ct ctres pet pt suv us cbct mra cta spect bold anat func fmap perf")
+_MODALITY_WORDS = MR_WORDS | word_set("ct ctres pet pt suv us cbct mra cta spect bold anat func fmap perf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def is_modality(text: str, whole: bool = False) -> bool:
     return bool(there) and (all(there) if whole else any(there))
 
 
-def without_words(text: str, some: frozenset[str] = MASK_WORDS | _IMAGE_WORDS) -> str:
+def without_words(text: str, some: frozenset[str] = MASK_WORDS | IMAGE_WORDS) -> str:
     """A name without the pieces that only say 'mask' or 'image' at its ends: ``lesion_mask`` is ``lesion``."""
     spans = list(tokens(text))
     while spans and set(words(text[slice(*spans[-1])])) <= some:
@@ -195,7 +196,7 @@ def _folder_kind(folders: tuple[str, ...]) -> Kind | None:
         there = set(words(name))
         if there & MASK_WORDS:
             return "mask"
-        if there & _IMAGE_WORDS:
+        if there & IMAGE_WORDS:
             return "image"
     return None
 
@@ -212,7 +213,7 @@ def parts(files: Sequence[ImageFile]) -> dict[Part, list[ImageFile]]:
 def _part_words(name: str) -> tuple[str, ...]:
     # "tr" and the like mean a part only beside another such word (imagesTr).
     there = words(name)
-    telling = (MASK_WORDS | _IMAGE_WORDS) & set(there)
+    telling = (MASK_WORDS | IMAGE_WORDS) & set(there)
     return there if telling else tuple(word for word in there if len(word) > 2)
 
 

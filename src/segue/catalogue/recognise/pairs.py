@@ -24,6 +24,7 @@ from segue.catalogue.recognise.readings import (
     CHANNEL,
     FREE_FOLDER,
     FREE_NAME,
+    INSTANCE,
     LABEL,
     Key,
     Template,
@@ -49,7 +50,8 @@ class Masks:
     """The template of the masks; with LABEL in it there is one binary mask per name of ``labels``.
 
     Attributes:
-        numbered: several masks per image whose names are no names of labels.
+        numbered: several masks per image whose names are no names of labels; ``template`` has INSTANCE where the
+            names differ, and is None where they have nothing in common.
     """
 
     template: Template | None = None
@@ -152,7 +154,7 @@ def masks_of(masks: dict[Key, dict[Template, ImageFile]], per_label: bool = True
     labels = {label for _, label in forms.values()}
     repeated = sum(support[t] for t in frequent if support[t] > 1 or len(files) == 1) >= 0.5 * sum(support.values())
     if (not repeated or all(name.isdigit() for name in labels)) and len(frequent) > 1:
-        return Masks(numbered=True)
+        return _instances(files)
     if per_label and len({form for form, _ in forms.values()}) == 1 and _are_labels(labels):
         found = _per_label(files, support, next(iter(forms.values()))[0])
         if len(found.labels) > 1:
@@ -161,6 +163,34 @@ def masks_of(masks: dict[Key, dict[Template, ImageFile]], per_label: bool = True
     others = [readable(t) for t in sorted(support, key=lambda t: (-support[t], t)) if t != template]
     more = f" and {len(others) - 4} more" if len(others) > 4 else ""
     return _one_of(files, template, f"there is more than one kind of mask; not used: {', '.join(others[:4])}{more}")
+
+
+def _instances(files: dict[Key, dict[Template, ImageFile]]) -> Masks:
+    """Any number of masks per case, in one folder, whose names agree but for one piece."""
+    templates = list(_support(files))
+    folders = {template.rpartition("/")[0] for template in templates}
+    names = [template.rpartition("/")[2] for template in templates]
+    suffixes = {name[len(_without_suffix(name)) :] for name in names}
+    if len(folders) != 1 or len(suffixes) != 1:
+        return Masks(numbered=True)
+    stems = [_without_suffix(name) for name in names]
+    before, after = _common_start(stems), ""
+    if all(len(tokens(stem)) > 1 for stem in stems):
+        rest = [stem[len(before) :][::-1] for stem in stems]
+        after = _common_start(rest)[::-1]
+    if any(len(stem) <= len(before) + len(after) or not is_free(stem[len(before) :]) for stem in stems):
+        return Masks(numbered=True)
+    folder = folders.pop()
+    template = f"{folder}/" * bool(folder) + before + INSTANCE + after + suffixes.pop()
+    return Masks(template, files={key: list(there.values()) for key, there in files.items()}, numbered=True)
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    """What all the texts begin with, up to the end of its last separator (or of the case's name)."""
+    first, last = min(texts), max(texts)
+    same = [one == other for one, other in zip(first, last, strict=False)]
+    match = re.match("(.*[\ue000-\ue002_. -])", first[: (*same, False).index(False)])
+    return match[1] if match else ""
 
 
 def _unlikely(template: Template) -> tuple[bool, bool, bool]:
@@ -261,7 +291,7 @@ def as_pattern(template: Template, names: Sequence[str], free_folder: str = "pat
     for number, name in enumerate(names):
         text = text.replace(placeholder(number), f"{{{name}}}")
     text = text.replace(FREE_FOLDER, f"{{{free_folder}}}").replace(FREE_NAME, "{rest}")
-    text = text.replace(LABEL, "{label}").replace(CHANNEL, "{channel}")
+    text = text.replace(LABEL, "{label}").replace(CHANNEL, "{channel}").replace(INSTANCE, "{instance}")
     return text.replace("{case}", f"{{case:{restricted}}}", 1) if restricted else text
 
 

@@ -12,7 +12,7 @@ from segue.catalogue.recognise.names import ImageFile, is_modality, runs, tokens
 
 # While names are taken apart, private-use characters stand for the fields: no file name holds them.
 _FIRST_FIELD = 0xE000
-FREE_FOLDER, FREE_NAME, LABEL, CHANNEL = "\ue010", "\ue011", "\ue012", "\ue013"
+FREE_FOLDER, FREE_NAME, LABEL, CHANNEL, INSTANCE = "\ue010", "\ue011", "\ue012", "\ue013", "\ue014"
 _SEPARATORS = frozenset("_-. /")
 _MOST_FIELDS = 3
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from segue.catalogue import Row
+from segue.catalogue import Label, Recoded, Row
 from segue.core.errors import DataError
 from segue.core.files import atomic_path
 from segue.images import array_headers, read_array, write
+from segue.prepare.reading import recoded
 from segue.volume import Geometry, Kind, Volume
 
 
@@ -94,6 +95,16 @@ def row_mask(row: Row, dimension: int) -> np.ndarray:
             "a mask holds whole numbers from 0 up", where=row.path, value=f"{row.key}: {mask.min()} to {mask.max()}"
         )
     return whole.astype(np.uint8 if whole.max(initial=0) < 256 else np.uint16 if whole.max() < 65536 else np.uint32)
+
+
+def label_array(label: Label, row: Row, dimension: int) -> np.ndarray:
+    """The mask in one item with the numbers of its labels; as :func:`row_mask`.
+
+    Raises:
+        DataError: as :func:`row_mask`, or a value that means no label.
+    """
+    mask = row_mask(row, dimension)
+    return recoded(mask, label, row) if isinstance(label, Recoded) else mask
 
 
 def write_png(array: np.ndarray, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.catalogue import Case, Dataset, Masks, Row, Split
+from segue.catalogue import Case, Dataset, Row, Split, label_files, stored_mask
 from segue.core.errors import DataError
 from segue.images import image_stem, write
 from segue.prepare.reading import read_mask
@@ -95,8 +95,8 @@ class MonaiRecipe:
 
     def read_in_full(self, case: Case) -> Sequence[Path]:
         arrays_only = any(isinstance(image, Row) for image in case.images)
-        masks = [path for _, path in case.label.files] if isinstance(case.label, Masks) else []
-        return case.files if arrays_only else masks
+        made = case.label is not None and not isinstance(case.label, Path)
+        return case.files if arrays_only else label_files(case.label) if made and case.label is not None else ()
 
     def pieces(self, case: Case, name: str) -> list[Link | Made]:
         """The images as they are, and one mask.
@@ -111,20 +111,22 @@ class MonaiRecipe:
                 pieces += self._row(image, stem)
             else:
                 pieces.append(Link(stem + _suffix(image), existing(image)))
-        if isinstance(case.label, Row):
-            array = arrays.row_mask(case.label, self.dimension)
+        source = None if case.label is None else stored_mask(case.label)
+        if case.label is not None and isinstance(source, Row):
+            array = arrays.label_array(case.label, source, self.dimension)
             if self.dimension == 2:
                 writer = partial(arrays.write_png, array)
             else:
                 writer = partial(arrays.write_volume, array[None], kind="labels")
             pieces.append(Made(f"labels/{name}{self._ending}", writer, "images out of arrays"))
-        elif isinstance(case.label, Masks):
-            for _, path in case.label.files:
+        elif isinstance(case.label, Path):
+            pieces.append(Link(f"labels/{name}{_suffix(case.label)}", existing(case.label)))
+        elif case.label is not None:
+            for path in label_files(case.label):
                 existing(path)
             mask = read_mask(case.label)
-            pieces.append(Made(f"labels/{name}.nii.gz", partial(write, mask), "one mask of several"))
-        elif case.label is not None:
-            pieces.append(Link(f"labels/{name}{_suffix(case.label)}", existing(case.label)))
+            why = "labels renumbered" if isinstance(source, Path) else "one mask of several"
+            pieces.append(Made(f"labels/{name}.nii.gz", partial(write, mask), why))
         return pieces
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.catalogue import Card, Case, Dataset, Masks, Row
+from segue.catalogue import Card, Case, Dataset, Label, Row, label_files, stored_mask
 from segue.core.errors import DataError, UsageError
 from segue.images import ImageHeader, read, read_header, read_labels, write
 from segue.prepare.reading import read_mask
@@ -145,7 +145,7 @@ class NnunetRecipe:
             targets = [f"{images}_{len(pieces) + n:04d}{self.ending}" for n in range(header.channels)]
             pieces += self._image(path, header, grid, targets)
         if case.label is not None:
-            assert not isinstance(case.label, Row), "an .npz holds images and masks alike"
+            assert not isinstance(stored_mask(case.label), Row), "an .npz holds images and masks alike"
             pieces.append(self._mask(case.label, grid, label))
         return pieces
 
@@ -167,11 +167,12 @@ class NnunetRecipe:
 
         return [Made(target, partial(write_channel, number=n), why) for n, target in enumerate(targets)]
 
-    def _mask(self, label: Path | Masks, grid: Geometry, target: str) -> Link | Made:
-        if isinstance(label, Masks):
-            for _, path in label.files:
+    def _mask(self, label: Label, grid: Geometry, target: str) -> Link | Made:
+        if not isinstance(label, Path):
+            for path in label_files(label):
                 existing(path)
-            mask, why = read_mask(label), "one mask of several"
+            mask = read_mask(label)
+            why = "labels renumbered" if isinstance(stored_mask(label), Path) else "one mask of several"
         else:
             header = read_header(existing(label))
             mask, why = read_labels(label), None
@@ -216,7 +217,7 @@ class NnunetRecipe:
     def _suits(self, path: Path) -> bool:
         return path.name.endswith(self.ending)
 
-    def _from_rows(self, rows: list[Row], mask: object, images: str, label: str) -> list[Link | Made]:
+    def _from_rows(self, rows: list[Row], mask: Label | None, images: str, label: str) -> list[Link | Made]:
         items = [arrays.row_array(row, self.dimension) for row in rows]
         _require_channels(sum(len(item) for item in items), self.channels)
         why = "images out of arrays"
@@ -234,8 +235,9 @@ class NnunetRecipe:
                     else partial(arrays.write_volume, channel[None])
                 )
                 pieces.append(Made(f"{images}_{number:04d}{self.ending}", writer, why))
-        if isinstance(mask, Row):
-            array = arrays.row_mask(mask, self.dimension)
+        row = None if mask is None else stored_mask(mask)
+        if mask is not None and isinstance(row, Row):
+            array = arrays.label_array(mask, row, self.dimension)
             if array.shape != first.shape[1:]:
                 raise DataError("image and mask differ in shape", value=f"{first.shape[1:]} and {array.shape}")
             array = self._renumbered(array)

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segue.catalogue import Case, Dataset, Masks, Row
+from segue.catalogue import Case, Dataset, Masks, Recoded, Row, stored_mask
 from segue.core.errors import UsageError
 from segue.workflow.exporting.folds import all_folds, fold_numbers, told_by_numbers
 from segue.workflow.exporting.transfer import Exported, left_out_notes, licence_note, listed, write_if_new
@@ -23,7 +23,8 @@ def export_table(dataset: Dataset, output: Path) -> Exported:
     """One row per case in ``output`` (``.csv``), or in ``output/NAME.csv``; files are named, not linked.
 
     Columns: ``case``, ``patient``, ``split`` (train, val or test), ``fold`` (the one in which it validates); then
-    ``image_CHANNEL`` per channel or ``image`` for a file with all of them; ``label``, or ``label_NAME`` per mask;
+    ``image_CHANNEL`` per channel or ``image`` for a file with all of them; ``label``, or ``label_NAME`` per label with
+    ``;`` between its masks; ``label_values`` where stored values mean other numbers (``255=1``);
     ``class`` and ``class_name``, or ``class_NAME`` with 0 or 1 where several may hold; then the facts of the cases.
     Items of arrays have ``file``, ``array``, ``row`` (and ``label_array`` for the mask). Paths are relative to the
     table. Cells that a spreadsheet would run as a formula get an apostrophe.
@@ -98,13 +99,18 @@ def _files(case: Case, dataset: Dataset, home: Path, missing: list[str]) -> dict
         for number, image in enumerate(case.images):
             name = "image" if len(case.images) == 1 else f"image_{number}"
             cells[name] = _relative(image, home, missing) if isinstance(image, Path) else None
-    if isinstance(case.label, Row):
-        cells["label_array"] = case.label.key
-    elif isinstance(case.label, Masks):
-        for number, path in case.label.files:
-            cells[f"label_{dataset.card.labels[number]}"] = _relative(path, home, missing)
-    elif dataset.card.task == "segmentation" and case.label is not None:
-        cells["label"] = _relative(case.label, home, missing)
+    label = None if case.label is None else stored_mask(case.label)
+    if isinstance(label, Row):
+        cells["label_array"] = label.key
+    elif isinstance(label, Masks):
+        for number in dict.fromkeys(number for number, _ in label.files):
+            places = [_relative(path, home, missing) for other, path in label.files if other == number]
+            cells[f"label_{dataset.card.labels[number]}"] = ";".join(place for place in places if place) or None
+    elif dataset.card.task == "segmentation" and label is not None:
+        cells["label"] = _relative(label, home, missing)
+    if isinstance(case.label, Recoded):
+        named = (f"{stored}={number}" for stored, number in case.label.values)
+        cells["label_values"] = "nonzero=1" if case.label.nonzero else " ".join(named)
     return cells
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from segue.catalogue import Card, Case, Dataset, Masks, Row, in_words
+from segue.catalogue import Card, Case, Dataset, Row, in_words, label_form, stored_mask
 from segue.core.console import stage
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
@@ -305,9 +305,9 @@ def _remove(output: Path, before: Entry | None, now: Entry | None) -> None:
 
 def _key(case: Case, name: str, recipe: Recipe) -> str:
     """Changes with the sources' sizes and times, and with all that decides what is made of them."""
-    rows = [(row.key, row.index) for row in (*case.images, case.label) if isinstance(row, Row)]
-    numbers = [number for number, _ in case.label.files] if isinstance(case.label, Masks) else []
-    made_of = [rows, numbers, len(case.images), case.label is None, case.split, case.target]
+    label = None if case.label is None else stored_mask(case.label)
+    rows = [(row.key, row.index) for row in (*case.images, label) if isinstance(row, Row)]
+    made_of = [rows, label_form(case.label), len(case.images), case.split, case.target]
     states = [[path.name, *_state(path)] for path in case.files]
     return content_key(_VERSION, repr(recipe), name, made_of, states)
 
