@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,14 +94,18 @@ def draw_augmentation(settings: AugmentSettings, batch: int, channels: int, rand
     )
 
 
+Labels = TypeVar("Labels", Tensor, None)
+
+
 def augment(
     images: Float[Tensor, "b c i j k"],
-    labels: Int64[Tensor, "b i j k"],
+    labels: Labels,
     drawn: Augmentation,
     spacing_mm: Sequence[float],
     padding: Float[Tensor, " c"],
-) -> tuple[Float[Tensor, "b c i j k"], Int64[Tensor, "b i j k"]]:
-    """Apply ``drawn``: images linearly, labels by the nearest voxel; what comes from outside is ``padding``."""
+) -> tuple[Float[Tensor, "b c i j k"], Labels]:
+    """Apply ``drawn``: images linearly, labels ``(b, i, j, k)``, where there are any, by the nearest voxel; what comes
+    from outside is ``padding``."""
     images, labels = _spatial(images, labels, drawn, spacing_mm, padding)
     return _intensity(images, drawn), labels
 
@@ -127,67 +132,108 @@ def affine_in_mm(drawn: Augmentation, grid: Sequence[int], spacing_mm: Sequence[
 
 
 def _spatial(
-    images: Tensor, labels: Tensor, drawn: Augmentation, spacing_mm: Sequence[float], padding: Tensor
-) -> tuple[Tensor, Tensor]:
+    images: Tensor, labels: Labels, drawn: Augmentation, spacing_mm: Sequence[float], padding: Tensor
+) -> tuple[Tensor, Labels]:
     still = (drawn.angles == 0).all(1) & (drawn.scale == 1).all(1)
     moved = torch.nonzero(~still).flatten()
-    images, labels = images.clone(), labels.clone()
+    images = images.clone()
+    labels = labels.clone() if labels is not None else None
     for row in torch.nonzero(still & (drawn.mirror < 0).any(1)).flatten().tolist():
         axes = [axis for axis in range(3) if drawn.mirror[row, axis] < 0]
         images[row] = images[row].flip([axis + 1 for axis in axes])
-        labels[row] = labels[row].flip(axes)
+        if labels is not None:
+            labels[row] = labels[row].flip(axes)
     if not len(moved):
         return images, labels
-    matrix = affine_in_mm(drawn, images.shape[2:], spacing_mm)[moved].to(images.device)
+    # A picture's last axis has one voxel: it is sampled in its plane, with half the neighbours.
+    sides: int = 2 if images.shape[-1] == 1 else 3
+    matrix = affine_in_mm(drawn, images.shape[2:], spacing_mm)[moved, :sides, :sides].to(images.device)
     # torch's grids count the axes backwards: k, j, i.
-    theta = torch.cat([matrix.flip(1).flip(2), matrix.new_zeros(len(moved), 3, 1)], 2)
+    theta = torch.cat([matrix.flip(1).flip(2), matrix.new_zeros(len(moved), sides, 1)], 2)
     rows = moved.to(images.device)
-    grid = functional.affine_grid(theta, [len(rows), 1, *images.shape[2:]], align_corners=False)
+    grid = functional.affine_grid(theta, [len(rows), 1, *images.shape[2 : 2 + sides]], align_corners=False)
+
+    def sampled(values: Tensor, mode: str) -> Tensor:
+        flat = values[..., 0] if sides == 2 else values
+        return functional.grid_sample(flat, grid.to(images.dtype), mode=mode, align_corners=False).view(values.shape)
+
     outside = padding.to(images)[:, None, None, None]
-    images[rows] = outside + functional.grid_sample(
-        images[rows] - outside, grid.to(images.dtype), mode="bilinear", align_corners=False
-    )
-    nearest = functional.grid_sample(
-        labels[rows][:, None].to(images.dtype), grid.to(images.dtype), mode="nearest", align_corners=False
-    )
-    labels[rows] = nearest[:, 0].to(labels.dtype)
+    images[rows] = outside + sampled(images[rows] - outside, "bilinear")
+    if labels is not None:
+        labels[rows] = sampled(labels[rows][:, None].to(images.dtype), "nearest")[:, 0].to(labels.dtype)
     return images, labels
 
 
 def _intensity(images: Tensor, drawn: Augmentation) -> Tensor:
+    """All images and channels that an augmentation was drawn for at once."""
     random = torch.Generator(images.device).manual_seed(drawn.noise_seed)
-    for row, channel in torch.nonzero(drawn.noise > 0).tolist():
-        field = torch.randn(images.shape[2:], generator=random, device=images.device, dtype=images.dtype)
-        images[row, channel] += drawn.noise[row, channel].item() * field
-    for row, channel in torch.nonzero(drawn.blur > 0).tolist():
-        images[row, channel] = _blurred(images[row, channel], float(drawn.blur[row, channel]))
-    for row, channel in torch.nonzero((drawn.brightness != 1) | (drawn.contrast != 1)).tolist():
-        image = images[row, channel]
-        low, high, mean = image.min(), image.max(), image.mean()
-        image = ((image - mean) * float(drawn.contrast[row, channel]) + mean).clamp(low, high)
-        images[row, channel] = image * float(drawn.brightness[row, channel])
+    chosen, strength = _chosen(drawn.noise, drawn.noise > 0, images)
+    if len(strength):
+        shape = (len(strength), *images.shape[2:])
+        field = torch.randn(shape, generator=random, device=images.device, dtype=images.dtype)
+        images[chosen] += strength * field
+    chosen, strength = _chosen(drawn.blur, drawn.blur > 0, images)
+    if len(strength):
+        images[chosen] = _blurred(images[chosen], strength.flatten())
+    changed = (drawn.brightness != 1) | (drawn.contrast != 1)
+    chosen, contrast = _chosen(drawn.contrast, changed, images)
+    if len(contrast):
+        values = images[chosen]
+        low, high, mean = (of(values) for of in (_low, _high, _mean))
+        values = ((values - mean) * contrast + mean).clamp(low, high)
+        images[chosen] = values * _chosen(drawn.brightness, changed, images)[1]
     for row, channel in torch.nonzero(drawn.low_resolution < 1).tolist():
         images[row, channel] = _coarsened(images[row, channel], float(drawn.low_resolution[row, channel]))
-    for row, channel in torch.nonzero(drawn.gamma != 1).tolist():
-        image = images[row, channel]
-        low, span = image.min(), (image.max() - image.min()).clamp(min=1e-6)
-        mean, deviation = image.mean(), image.std()
-        image = ((image - low) / span).pow(float(drawn.gamma[row, channel]))
+    chosen, gamma = _chosen(drawn.gamma, drawn.gamma != 1, images)
+    if len(gamma):
+        values = images[chosen]
+        low, mean, deviation = _low(values), _mean(values), _deviation(values)
+        curved = ((values - low) / (_high(values) - low).clamp(min=1e-6)).pow(gamma)
         # Mean and deviation are kept (nnU-Net's retain_stats): only the shape of the histogram changes.
-        images[row, channel] = (image - image.mean()) / image.std().clamp(min=1e-6) * deviation + mean
+        images[chosen] = (curved - _mean(curved)) / _deviation(curved).clamp(min=1e-6) * deviation + mean
     return images
 
 
-def _blurred(image: Float[Tensor, "i j k"], sigma: float) -> Float[Tensor, "i j k"]:
-    radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    for axis in range(3):
-        lines = image.movedim(axis, -1)
-        flat = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
-        image = functional.conv1d(flat, kernel[None, None]).reshape(lines.shape).movedim(-1, axis)
-    return image
+def _chosen(
+    drawn: Float[Tensor, "b c"], wanted: Bool[Tensor, "b c"], images: Tensor
+) -> tuple[tuple[Tensor, Tensor], Float[Tensor, "m 1 1 1"]]:
+    """Which images and channels are changed, and what was drawn for them, to be multiplied with ``(m, i, j, k)``."""
+    rows, channels = torch.nonzero(wanted, as_tuple=True)
+    values = drawn[rows, channels].to(images).view(-1, 1, 1, 1)
+    return (rows.to(images.device), channels.to(images.device)), values
+
+
+def _low(values: Tensor) -> Tensor:
+    return values.amin((1, 2, 3), keepdim=True)
+
+
+def _high(values: Tensor) -> Tensor:
+    return values.amax((1, 2, 3), keepdim=True)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean((1, 2, 3), keepdim=True)
+
+
+def _deviation(values: Tensor) -> Tensor:
+    return values.std((1, 2, 3), keepdim=True)
+
+
+def _blurred(images: Float[Tensor, "m i j k"], sigma: Float[Tensor, " m"]) -> Float[Tensor, "m i j k"]:
+    """Each image by a Gaussian of its own deviation, in voxels."""
+    radius = max(1, math.ceil(3 * float(sigma.max())))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernels = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    kernels = (kernels / kernels.sum(1, keepdim=True))[:, None]
+    for axis in (1, 2, 3):
+        if images.shape[axis] == 1:
+            continue
+        lines = images.movedim(axis, -1)
+        flat = lines.reshape(len(images), -1, lines.shape[-1]).transpose(0, 1)
+        flat = functional.pad(flat, (radius, radius), mode="replicate")
+        blurred = functional.conv1d(flat, kernels, groups=len(images))
+        images = blurred.transpose(0, 1).reshape(lines.shape).movedim(-1, axis)
+    return images
 
 
 def _coarsened(image: Float[Tensor, "i j k"], factor: float) -> Float[Tensor, "i j k"]:

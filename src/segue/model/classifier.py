@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ class Classifier(nn.Module):
         stem_stride: 1 for images of about 28 pixels, 2 for larger ones.
         stem_pool: pool after the stem too, as the published networks for 224 pixels do.
         dropout: before the last layer.
+        members: networks of different beginnings that learn side by side and whose logits are averaged
+            (Lakshminarayanan et al., Simple and scalable predictive uncertainty estimation, 2017).
 
     Raises:
         ValueError: no network of this name.
@@ -34,16 +37,35 @@ class Classifier(nn.Module):
         stem_stride: int = 1,
         stem_pool: bool = False,
         dropout: float = 0.0,
+        members: int = 1,
     ) -> None:
         super().__init__()
         self.dimension = dimension
-        features, size = _features(name, in_channels, dimension, width, stem_stride, stem_pool)
-        self.features = features
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(size, out_channels))
+        self.members = nn.ModuleList()
+        for _ in range(members):
+            features, size = _features(name, in_channels, dimension, width, stem_stride, stem_pool)
+            self.members.append(
+                nn.Sequential(features, nn.Flatten(), nn.Dropout(dropout), _InFloat32(nn.Linear(size, out_channels)))
+            )
 
-    def forward(self, image: Float[Tensor, "b c i j k"]) -> Float[Tensor, "b n"]:
-        x = self.features(image[..., 0] if self.dimension == 2 else image)
-        return self.head(x.flatten(1))
+    def forward(self, image: Float[Tensor, "b c i j k"]) -> Any:
+        """Logits ``(b, classes)``; in training mode a list of them, one per member."""
+        x = image[..., 0] if self.dimension == 2 else image
+        logits = [member(x) for member in self.members]
+        return logits if self.training else torch.stack(logits).mean(0)
+
+
+class _InFloat32(nn.Module):
+    """A part that is not computed in bfloat16: logits need their digits, and on CPUs torch 2.13's gradient of 3-D
+    convolutions on maps of 2 x 2 x 2 voxels is not finite in it."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.part(x.float())
 
 
 def _features(name: str, inputs: int, dimension: int, width: int, stride: int, pool: bool) -> tuple[nn.Module, int]:
@@ -65,6 +87,8 @@ def _features(name: str, inputs: int, dimension: int, width: int, stride: int, p
             feed_forward=False,
             bias_downsample=False,
         )
+        if dimension == 3:
+            network.layer4 = _InFloat32(network.layer4)
         return network, 8 * width * block.expansion
     if name == "densenet121":
         network = DenseNet(
@@ -76,6 +100,8 @@ def _features(name: str, inputs: int, dimension: int, width: int, stride: int, p
             network.features.pool0 = nn.Identity()
         size = network.class_layers.out.in_features
         network.class_layers.out = nn.Identity()
+        if dimension == 3:
+            network.features.denseblock4 = _InFloat32(network.features.denseblock4)
         return network, size
     raise ValueError(f"there is no network '{name}': resnet18, resnet50, densenet121")
 
@@ -85,32 +111,34 @@ class ClassLoss:
 
     ``binary``, ``multi-class``: cross-entropy. ``ordinal``: cross-entropy against targets that fall off with the
     squared distance of the grades (Diaz and Marathe, Soft Labels for Ordinal Regression, CVPR 2019).
-    ``multi-label``: binary cross-entropy per label, its positives weighted.
+    ``multi-label``: binary cross-entropy per label.
 
     Args:
         classes: the kind.
-        weights: one per class, of the images of that class (``multi-label``: of its positives).
+        shift: one per class, added to the logits here and not when the network answers: the logarithm of how much more
+            often than others a class is met (Menon et al., Long-tail learning via logit adjustment, ICLR 2021).
         smoothing: part of each target that is spread over all classes.
     """
 
-    def __init__(self, classes: str, weights: Float[Tensor, " n"], smoothing: float = 0.0) -> None:
+    def __init__(self, classes: str, shift: Float[Tensor, " n"], smoothing: float = 0.0) -> None:
         self.classes, self.smoothing = classes, smoothing
-        self.weights = weights.float()
-        grades = torch.arange(len(weights)).float()
+        self.shift = shift.float()
+        grades = torch.arange(len(shift)).float()
         soft = torch.softmax(-((grades[:, None] - grades[None]) ** 2) / 0.5, 1)
-        self.targets = soft if classes == "ordinal" else torch.eye(len(weights))
+        self.targets = soft if classes == "ordinal" else torch.eye(len(shift))
 
-    def __call__(self, logits: Float[Tensor, "b n"], truth: Float[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """``truth`` is one 0 or 1 per class, or a mixture of such rows (mixed images have mixed targets)."""
-        logits = logits.float()
-        weights, targets = self.weights.to(logits.device), self.targets.to(logits.device)
+    def __call__(
+        self, logits: Float[Tensor, "b n"] | Sequence[Tensor], truth: Float[Tensor, "b n"]
+    ) -> Float[Tensor, ""]:
+        """``truth`` is one 0 or 1 per class; of several members' logits it is the mean loss."""
+        if not isinstance(logits, Tensor):
+            return torch.stack([self(part, truth) for part in logits]).mean()
+        logits = logits.float() + self.shift.to(logits.device)
         if self.classes == "multi-label":
             smooth = truth * (1 - self.smoothing) + 0.5 * self.smoothing
-            return nn.functional.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weights)
-        weight = truth @ weights
-        smooth = (truth @ targets) * (1 - self.smoothing) + self.smoothing / truth.shape[1]
-        entropy = -(smooth * torch.log_softmax(logits, 1)).sum(1)
-        return (weight * entropy).mean()
+            return nn.functional.binary_cross_entropy_with_logits(logits, smooth)
+        smooth = (truth @ self.targets.to(logits.device)) * (1 - self.smoothing) + self.smoothing / truth.shape[1]
+        return -(smooth * torch.log_softmax(logits, 1)).sum(1).mean()
 
 
 def probabilities(logits: Float[Tensor, "b n"], classes: str) -> Float[Tensor, "b n"]:

@@ -95,6 +95,9 @@ class Plan(Settings):
         dimension: 2 for a network of slices or pictures. Patches then have one voxel along ``slice_axis``, and the
             images keep their own spacing along it.
         patch: what the network sees at once; of a classification, the size to which every image is brought.
+        class_shift: of a classification, what is added to the logits of each class while training, so that rare
+            classes are not passed over.
+        learning_rate: peak of the schedule, unless ``train.learning_rate`` says another.
         vary_intensities: whether training changes brightness, contrast and gamma.
     """
 
@@ -115,7 +118,8 @@ class Plan(Settings):
     foreground_share: float = Field(ge=0, le=1)
     overlap: float = Field(ge=0, lt=1)
     vary_intensities: bool = True
-    class_weights: list[float] | None = None
+    class_shift: list[float] | None = None
+    learning_rate: float = Field(2e-3, gt=0)
     reasons: dict[str, str]
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segue.catalogue import Channel
 from segue.core.config import validate
-from segue.prepare.choices import Budget, Machine, Network, Normalisation, Plan, PlanOverrides
+from segue.prepare.choices import Machine, Network, Normalisation, Plan, PlanOverrides
 from segue.prepare.fingerprint import Fingerprint, Intensities
 from segue.prepare.plan_classes import plan_classes
 from segue.prepare.plan_masks import plan_masks
@@ -15,7 +15,6 @@ def plan(
     machine: Machine,
     overrides: PlanOverrides | None = None,
     network: Network | None = None,
-    budget: Budget | None = None,
 ) -> Plan:
     """Choose spacing, normalisation, patch, batch and network.
 
@@ -26,7 +25,7 @@ def plan(
     wanted = network or Network()
     reasons: dict[str, str] = {}
     if facts.task == "classification":
-        chosen = plan_classes(facts, machine, mine, wanted, budget or Budget(), reasons)
+        chosen = plan_classes(facts, machine, mine, wanted, reasons)
     else:
         chosen = plan_masks(facts, machine, mine, wanted, reasons)
     chosen |= {

@@ -1,4 +1,4 @@
-"""The plan of a classification: size of the images, network, batch, class weights."""
+"""The plan of a classification: size of the images, network, batch, shift of the classes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from segue.core.config import merged
-from segue.prepare.choices import Budget, Machine, Network, Triple, as_triple
+from segue.prepare.choices import Machine, Network, Triple, as_triple, crossed
 from segue.prepare.fingerprint import Fingerprint
+
+_SMALL_SET = 5000
+_MEMBERS = 3
 
 
 def plan_classes(
@@ -16,7 +19,6 @@ def plan_classes(
     machine: Machine,
     mine: dict[str, Any],
     wanted: Network,
-    budget: Budget,
     reasons: dict[str, str],
 ) -> dict[str, Any]:
     """The fields of a :class:`Plan` but for normalisation; ``mine`` are a person's own choices."""
@@ -25,14 +27,13 @@ def plan_classes(
     dimension = 2 if flat else 3
     patch = as_triple(mine["patch"]) if "patch" in mine else _size(shapes, machine, reasons)
     name = wanted.name or "resnet18"
-    args = _network(facts, machine, patch, dimension, budget, reasons)
-    batch = _batch(facts, machine, reasons)
+    args = _network(facts, patch, machine, name, reasons)
     return {
         "dimension": dimension,
         "slice_axis": 2 if flat else None,
         "spacing_mm": tuple(float(value) for value in np.median(np.array(facts.spacings_mm), axis=0)),
         "patch": patch,
-        "batch": batch,
+        "batch": _batch(facts, reasons),
         "network": Network(
             name=None if wanted.target else name,
             target=wanted.target,
@@ -41,7 +42,8 @@ def plan_classes(
         "foreground_share": 0.0,
         "overlap": 0.0,
         "vary_intensities": not facts.absolute,
-        "class_weights": _class_weights(facts, reasons),
+        "class_shift": _class_shift(facts, reasons),
+        "learning_rate": 3e-3 if dimension == 2 else 2e-3,
     }
 
 
@@ -62,32 +64,39 @@ def _size(shapes: np.ndarray, machine: Machine, reasons: dict[str, str]) -> Trip
     return as_triple(np.round(size))
 
 
-def _network(
-    facts: Fingerprint, machine: Machine, patch: Triple, dimension: int, budget: Budget, reasons: dict[str, str]
-) -> dict[str, Any]:
-    width, stride = 64, 1
+def _network(facts: Fingerprint, patch: Triple, machine: Machine, name: str, reasons: dict[str, str]) -> dict[str, Any]:
+    width = 16 if machine.kind == "cpu" else 64
+    side, flat = max(patch), patch[2] == 1
+    if flat:
+        stride, pool = (1, False) if side < 48 else (2, side >= 96)
+    else:
+        stride, pool = (1 if side < 48 and machine.kind != "cpu" else 2), side >= 48
+    text = f"stem of stride {stride}{' and pooling' if pool else ''} for {crossed(patch)}"
     if machine.kind == "cpu":
-        width, stride = 32, 1 if dimension == 2 and max(patch) < 48 else 2
-    reasons["network"] = f"ResNet-18 of width {width}"
-    return {"width": width, "stem_stride": stride}
+        text += "; a quarter of the published width: a CPU then sees every image several times more often"
+    members = _MEMBERS if facts.cases < _SMALL_SET and flat and name == "resnet18" else 1
+    if members > 1:
+        text += f"; {members} of them side by side, since {facts.cases} images leave much to chance"
+    reasons["network"] = f"{name}, width {width}, {text}"
+    return {"width": width, "stem_stride": stride, "stem_pool": pool, "members": members}
 
 
-def _batch(facts: Fingerprint, machine: Machine, reasons: dict[str, str]) -> int:
-    reasons["batch"] = "small sets learn better from small batches"
-    return 32 if facts.cases < 5000 else 128
+def _batch(facts: Fingerprint, reasons: dict[str, str]) -> int:
+    batch = 32 if facts.cases < _SMALL_SET else 64
+    reasons["batch"] = f"{facts.cases} images to train on: {'small' if batch == 32 else 'large'} sets take {batch}"
+    return batch
 
 
-def _class_weights(facts: Fingerprint, reasons: dict[str, str]) -> list[float]:
-    """One per class: of the loss of its images, or (several may hold) of its positives. Mean 1 over the images."""
-    counts = np.maximum(1.0, [facts.class_counts[number] for number in facts.labels])
+def _class_shift(facts: Fingerprint, reasons: dict[str, str]) -> list[float]:
+    """Half the logarithm of each class's share, around their mean; 0 where several classes may hold."""
     if facts.classes == "multi-label":
-        weights = ((facts.cases - counts).clip(min=1) / counts) ** 0.5
-        reasons["class_weights"] = "root of negatives over positives: rare findings count more, but not fully"
-        return [float(weight) for weight in weights]
-    weights = (counts.sum() / (len(counts) * counts)) ** 0.5
-    weights *= counts.sum() / (weights * counts).sum()
-    reasons["class_weights"] = (
-        f"inverse root of the number of images ({', '.join(str(int(n)) for n in counts[:9])}"
-        f"{' ...' if len(counts) > 9 else ''}): rare classes count more, but not fully"
+        reasons["class_shift"] = "several labels may hold: each is answered by itself, at its own frequency"
+        return [0.0] * len(facts.labels)
+    counts = np.maximum(1.0, [facts.class_counts[number] for number in facts.labels])
+    shift = 0.5 * np.log(counts / counts.sum())
+    said = ", ".join(str(int(count)) for count in counts[:9]) + (" ..." if len(counts) > 9 else "")
+    reasons["class_shift"] = (
+        f"half the logarithm of each class's share ({said} images): rare classes are answered more often than their "
+        "share, but not as often as frequent ones"
     )
-    return [float(weight) for weight in weights]
+    return [round(float(value), 4) for value in shift - shift.mean()]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,14 +136,14 @@ class ClassObjective:
 
     def __init__(self, plan: Plan, seed: int, train: Stack, val: Stack | None, smoothing: float = 0.0) -> None:
         self.plan, self.seed = plan, seed
-        assert plan.classes is not None and plan.class_weights is not None, "the plan of a classification"
+        assert plan.classes is not None and plan.class_shift is not None, "the plan of a classification"
         self.classes = plan.classes
         self.batches = ClassBatches(ClassImages(train, plan), truth_rows(train, plan), plan.batch, seed)
         self.batch_shape: tuple[int, ...] = (self.batches.size, len(plan.channels), *plan.patch)
         self.steps_per_epoch = -(-len(train) // self.batches.size)
         self.can_validate = val is not None
         self._val = ClassImages(val, plan) if val is not None else None
-        self._loss = ClassLoss(plan.classes, torch.tensor(plan.class_weights), smoothing)
+        self._loss = ClassLoss(plan.classes, torch.tensor(plan.class_shift), smoothing)
 
     @cached_property
     def _augmentation(self) -> AugmentSettings:
@@ -159,16 +160,14 @@ class ClassObjective:
         if vary:
             random = torch.Generator().manual_seed(stream_seed(self.seed, "augment", step))
             drawn = draw_augmentation(self._augmentation, len(images), images.shape[1], random)
-            nothing = torch.zeros((len(images), *images.shape[2:]), dtype=torch.int64, device=device)
-            images, _ = augment(
-                images, nothing, drawn, self.plan.spacing_mm, torch.zeros(images.shape[1], device=device)
-            )
+            padding = torch.zeros(images.shape[1], device=device)
+            images, _ = augment(images, None, drawn, self.plan.spacing_mm, padding)
         return images, truth.to(device)
 
     def names(self, step: int) -> list[str]:
         return [self.batches.images.stack.cases[number].id for number in self.batches.members(step)]
 
-    def loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def loss(self, logits: Any, truth: Tensor) -> Tensor:
         return self._loss(logits, truth)
 
     def validate(self, network: nn.Module, autocast: Autocast, device: torch.device) -> Validation:

@@ -58,11 +58,15 @@ class Trainer:
 
     def __init__(self, task: TrainTask, objective: Objective, run: Run, device: torch.device) -> None:
         self.task, self.objective, self.run, self.device = task, objective, run, device
+        self._peak = task.settings.learning_rate or task.plan.learning_rate
         torch.manual_seed(stream_seed(task.seed, "weights"))
         self.network = in_fast_layout(build_network(task.plan), device)
         self.mean_network = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=task.settings.learning_rate, weight_decay=task.settings.weight_decay
+            self.network.parameters(),
+            lr=self._peak,
+            weight_decay=task.settings.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
         )
         self.step = 0
         self.best_score: float | None = None
@@ -106,7 +110,7 @@ class Trainer:
         losses: list[float] = []
         # However short the time, there is one step, and with it a checkpoint.
         while (progress := schedule.progress(self.step)) < 1.0 or self.step == 0:
-            rate = learning_rate(progress, settings.learning_rate, settings.warm_up)
+            rate = learning_rate(progress, self._peak, settings.warm_up)
             losses.append(self._train_step(rate))
             self.step += 1
             progress = schedule.progress(self.step)
@@ -142,20 +146,22 @@ class Trainer:
         if not math.isfinite(value):
             self._lose_step(value)
             return math.nan
-        self._lost_in_a_row = 0
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-            self._follow()
+        if not torch.isfinite(norm):
+            self._lose_step(float(norm), "gradient")
+            return value
+        self._lost_in_a_row = 0
+        self.optimizer.step()
+        self._follow()
         return value
 
-    def _lose_step(self, value: float) -> None:
+    def _lose_step(self, value: float, what: str = "loss") -> None:
         self._lost_in_a_row += 1
         if self._lost_in_a_row >= _LOST_STEPS:
             raise DataError(
-                f"the loss is not a number in {_LOST_STEPS} steps in a row",
+                f"the {what} is not a number in {_LOST_STEPS} steps in a row",
                 where=", ".join(self.objective.names(self.step)),
                 value=f"{value} at step {self.step}",
                 remedy="look at these cases with segue check, or lower the rate: --set train.learning_rate=5e-4",

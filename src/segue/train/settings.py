@@ -13,7 +13,8 @@ class TrainSettings(Settings):
     """``train:`` in an experiment. The defaults are measured (benchmarks/README.md); most people leave them.
 
     Attributes:
-        learning_rate: peak of the schedule (linear warm-up, then half a cosine to zero, fitted to the budget).
+        learning_rate: peak of the schedule (linear warm-up, then half a cosine to zero, fitted to the budget); the
+            plan's if not given.
         ema_decay: decay of the running mean of the weights, which is what is validated and kept.
         label_smoothing: of a classification, the part of each target that is spread over all classes.
         save_every_s: seconds between checkpoints: the most work that a killed process loses.
@@ -21,7 +22,7 @@ class TrainSettings(Settings):
         precision: ``auto`` measures on CPUs that have bfloat16 units whether these are faster.
     """
 
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warm_up: float = Field(0.03, ge=0, lt=1)
     ema_decay: float = Field(0.99, ge=0, lt=1)

@@ -17,7 +17,7 @@ from segue.train import TrainSettings
 # Small images learn quickly: what a person waits for on a laptop, enough for the accuracy in benchmarks/README.md.
 CLASS_MINUTES = 8.0
 # And no more passes over a small set than this: later ones only learn it by heart.
-CLASS_EPOCHS = 100
+CLASS_EPOCHS = 30
 
 
 class Experiment(Settings):

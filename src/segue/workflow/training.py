@@ -88,7 +88,7 @@ def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
     left_out = require_sound(looked, experiment.skip_bad, card.name)
     facts = looked.fingerprint(card)
     _require_every_class(facts, experiment.skip_bad)
-    made = plan(facts, machine(device), experiment.plan, experiment.network, experiment.budget_for(card.task))
+    made = plan(facts, machine(device), experiment.plan, experiment.network)
     return Planned(dataset, looked.digests, looked.findings, left_out, facts, made)
 
 
@@ -284,7 +284,7 @@ def describe_plan(made: Plan) -> str:
     }
     if made.task == "classification":
         del choices["foreground_share"], choices["spacing_mm"]
-        choices["class_weights"] = " ".join(f"{weight:.2f}" for weight in made.class_weights or [])
+        choices["class_shift"] = " ".join(f"{shift:.2f}" for shift in made.class_shift or [])
     for channel, rule in zip(made.channels, made.normalisation, strict=True):
         text = {
             "hu": f"hu {rule.low:.0f} to {rule.high:.0f}",
