@@ -25,7 +25,7 @@ from segue.workflow.measuring import predict
 from segue.workflow.training import brought, make_plan, train
 
 CPU = Machine("cpu", 2, 16.0)
-SMALL = {"args": {"width": 8}}
+SMALL = {"args": {"width": 16, "members": 1}}
 
 
 def look_alike(name: str, folder: Path, segue, number: int = 6) -> Path:
@@ -101,11 +101,29 @@ def test_the_loss_of_several_labels_is_torchs() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121"])
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_networks_answer_for_small_and_large_images(name: str, dimension: int) -> None:
-    small = Classifier(name, 2, 3, dimension=dimension, width=8)
-    large = Classifier(name, 2, 3, dimension=dimension, width=8, stem_stride=2, stem_pool=True)
+    small = Classifier(name, 2, 3, dimension=dimension, width=16)
+    large = Classifier(name, 2, 3, dimension=dimension, width=16, stem_stride=2, stem_pool=True)
     shape = (28, 28, 1) if dimension == 2 else (16, 16, 16)
     assert small(torch.randn(2, 2, *shape)).shape == (2, 3)
     assert large(torch.randn(2, 2, *(64 if n > 1 else 1 for n in shape))).shape == (2, 3)
+
+
+def test_members_learn_side_by_side_and_answer_together() -> None:
+    network = Classifier("resnet18", 1, 2, dimension=2, width=16, members=3)
+    images, truth = torch.randn(4, 1, 28, 28, 1), torch.eye(2)[torch.tensor([0, 1, 1, 0])]
+    logits = network(images)
+    assert len(logits) == 3
+    assert not torch.equal(logits[0], logits[1])
+    loss = ClassLoss("binary", torch.zeros(2))
+    assert torch.allclose(loss(logits, truth), sum(loss(part, truth) for part in logits) / 3)
+    network.eval()
+    alone = torch.stack([member(images[..., 0]) for member in network.members])
+    assert torch.allclose(network(images), alone.mean(0))
+
+
+def test_a_network_that_would_crash_is_refused() -> None:
+    with pytest.raises(ValueError, match="a width of 8: at least 16"):
+        Classifier("resnet18", 1, 2, dimension=2, width=8)
 
 
 def test_an_unknown_network_is_refused() -> None:

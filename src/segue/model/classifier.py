@@ -9,13 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# With fewer channels and an odd batch, torch 2.13's convolutions with channels last write beyond their memory (oneDNN,
+# AVX-512): the process dies.
+_LEAST_WIDTH = 16
+
 
 class Classifier(nn.Module):
     """Maps ``(b, c, i, j, k)`` to logits ``(b, classes)``; in 2-D, ``k`` is 1.
 
     Args:
         name: ``resnet18``, ``resnet50`` (He et al., 2016) or ``densenet121`` (Huang et al., 2017).
-        width: channels of the first level (a published ResNet has 64, a DenseNet 64).
+        width: channels of the first level, at least 16 (a published ResNet has 64, a DenseNet 64).
         stem_stride: 1 for images of about 28 pixels, 2 for larger ones.
         stem_pool: pool after the stem too, as the published networks for 224 pixels do.
         dropout: before the last layer.
@@ -23,7 +27,7 @@ class Classifier(nn.Module):
             (Lakshminarayanan et al., Simple and scalable predictive uncertainty estimation, 2017).
 
     Raises:
-        ValueError: no network of this name.
+        ValueError: no network of this name, or one so narrow that torch's kernels crash.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Classifier(nn.Module):
         members: int = 1,
     ) -> None:
         super().__init__()
+        if width < _LEAST_WIDTH:
+            raise ValueError(f"a width of {width}: at least {_LEAST_WIDTH} channels")
         self.dimension = dimension
         self.members = nn.ModuleList()
         for _ in range(members):
