@@ -80,6 +80,8 @@ def card_text(seen: Recognised) -> str:
             lines += _entry(key, content[key])
         elif key == "licence":
             lines += _comment("licence: {spdx: CC-BY-4.0}  <- under which terms the images may be used")
+        elif key == "mirror_axes" and card.dimension == 2:
+            lines += _comment("mirror_axes: [left-right, front-back]  <- where a mirrored picture means the same")
         elif key == "patient" and notes.get(key) and not re.search(r"\{patient|patient: ", seen.layout_text):
             # A case in a folder of a class is called CLASS_NAME.
             hint = "^[^_]+_([^_]+)" if "{class" in seen.layout_text else "^([^_]+)"
