@@ -6,15 +6,15 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from segue.catalogue import Channel
+from segue.view.colours import colour_bytes, is_colour, to_bytes
 from segue.view.picture import display_of
 from segue.view.planes import PLANES, Plane, cut
 from segue.volume import Volume
 
-_COLOURS = ("red", "green", "blue")
 _GAP_PX = 4
 _GROUND = (20, 23, 28)
 
@@ -31,7 +31,7 @@ def class_picture(image: Volume, channels: Sequence[Channel], size_px: int = 168
     """
     canonical = image.oriented("RAS")
     shape, step = canonical.geometry.shape, canonical.geometry.spacing_mm
-    values = _colours(canonical.array) if is_colour(channels) else _grey(canonical.array[0], channels[0])
+    values = colour_bytes(canonical.array) if is_colour(channels) else _grey(canonical.array[0], channels[0])
     planes = [plane for plane in PLANES if shape[plane.across] > 1 and shape[plane.up] > 1] or [PLANES[0]]
     extents = [(shape[plane.across] * step[plane.across], shape[plane.up] * step[plane.up]) for plane in planes]
     scale = size_px / max(max(extent) for extent in extents)
@@ -51,11 +51,6 @@ def class_picture(image: Volume, channels: Sequence[Channel], size_px: int = 168
     return target.getvalue()
 
 
-def is_colour(channels: Sequence[Channel]) -> bool:
-    """Whether the channels are those of a photograph."""
-    return tuple(channel.name.lower() for channel in channels) == _COLOURS
-
-
 def _tile(
     values: UInt8[np.ndarray, "c i j k"], plane: Plane, shape: tuple[int, int, int], size: tuple[int, int]
 ) -> Image.Image:
@@ -67,19 +62,7 @@ def _tile(
     return picture.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
 
 
-def _colours(array: np.ndarray) -> UInt8[np.ndarray, "c i j k"]:
-    if array.dtype == np.uint8:
-        return array
-    values = np.nan_to_num(array.astype(np.float32))
-    low, high = (0.0, 255.0) if 1.0 < values.max(initial=0.0) <= 255.0 else (0.0, max(1.0, float(values.max())))
-    return _bytes(values, low, high)
-
-
 def _grey(channel: np.ndarray, named: Channel) -> UInt8[np.ndarray, "1 i j k"]:
     display = display_of(named, channel)
-    grey = _bytes(np.nan_to_num(channel.astype(np.float32), nan=display.low), display.low, display.high)[None]
+    grey = to_bytes(np.nan_to_num(channel.astype(np.float32), nan=display.low), display.low, display.high)[None]
     return 255 - grey if display.inverted else grey
-
-
-def _bytes(values: Float[np.ndarray, ...], low: float, high: float) -> UInt8[np.ndarray, ...]:
-    return np.clip(np.rint((values - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)

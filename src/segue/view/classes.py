@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from segue.metrics import CALIBRATION_BINS, Kind, reliability
 from segue.view.class_charts import reliability_chart, roc_chart
 from segue.view.class_gallery import MOST_MISTAKES, mistakes, names_of
-from segue.view.class_pictures import is_colour
 from segue.view.class_summary import largest_class, summarise_classes
+from segue.view.colours import is_colour
 from segue.view.facts import ClassPart, RunFacts
 from segue.view.sections import MOST_ROWS, SECTIONS, Section, data_uri
 from segue.view.summary import PART_NAMES

@@ -27,12 +27,12 @@ PERCENTILES = (1.0, 99.0)
 MOST_CHANNELS = 4
 
 GROUND = "#14171c"
-_TEXT = "#d7dae0"
-_DPI = 100
-_GAP, _TITLE, _LEGEND, _MARGIN = 8, 24, 34, 10
+TEXT = "#d7dae0"
+DPI = 100
+GAP, TITLE, LEGEND, MARGIN = 8, 24, 34, 10
 _TALLEST_PANEL = 430.0
 _LEAST_PANEL = 60.0
-_LEAST_WIDTH = 360
+LEAST_WIDTH = 360
 _TITLE_CHARACTER_PX = 7.6
 _PERCENTILE_SAMPLE = 500_000
 # With more labels than line styles, numbers are written into the outlines instead.
@@ -68,7 +68,7 @@ class Display:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """One slice or projection of one channel; ``box`` is left, bottom, width and height in the figure, in pixels."""
 
     plane: Plane
@@ -78,7 +78,7 @@ class _Panel:
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
     """Everything drawn, in RAS order."""
 
     image: Volume
@@ -133,23 +133,25 @@ def case_picture(
     Raises:
         DataError: another number of channels than named, or a mask on another grid than the image.
     """
-    scene = _scene(image, channels, labels, truth, prediction)
+    scene = scene_of(image, channels, labels, truth, prediction)
     width, height, panels = _layout(scene, width_px)
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=GROUND)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=GROUND)
     FigureCanvasAgg(figure)
     for panel in panels:
         _draw(figure, scene, panel, (width, height))
-    _legend(figure, scene)
-    return _png(figure)
+    handles = legend_handles(scene)
+    draw_legend(figure, handles, max(1, len(handles)))
+    return as_png(figure)
 
 
-def _scene(
+def scene_of(
     image: Volume,
     channels: Sequence[Channel],
     labels: Mapping[int, str],
     truth: Volume | None,
     prediction: Volume | None,
-) -> _Scene:
+) -> Scene:
+    """Image and masks in RAS order, and how they are shown; the arguments are those of :func:`case_picture`."""
     if len(channels) != len(image.array):
         raise DataError(
             "the image has another number of channels than named", value=f"{len(image.array)}, not {len(channels)}"
@@ -172,7 +174,7 @@ def _scene(
     shown = list(zip(channels, canonical.array, strict=True))[:MOST_CHANNELS]
     displays = [display_of(channel, values) for channel, values in shown]
     names = [channel.name for channel, _ in shown]
-    return _Scene(canonical, displays, names, dict(labels), masks[0], masks[1], focus)
+    return Scene(canonical, displays, names, dict(labels), masks[0], masks[1], focus)
 
 
 def display_of(channel: Channel, values: Shaped[np.ndarray, "i j k"]) -> Display:
@@ -191,7 +193,7 @@ def display_of(channel: Channel, values: Shaped[np.ndarray, "i j k"]) -> Display
     return Display(float(low), float(high), False, f"{low:.4g} to {high:.4g}".replace("-", "−"))
 
 
-def _layout(scene: _Scene, width_px: int) -> tuple[int, int, list[_Panel]]:
+def _layout(scene: Scene, width_px: int) -> tuple[int, int, list[Panel]]:
     """Width, height and panels: all slices in one scale; a projection as tall as all rows stands on the right."""
 
     def size_mm(plane: Plane, window: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -204,27 +206,27 @@ def _layout(scene: _Scene, width_px: int) -> tuple[int, int, list[_Panel]]:
     projected = suv is not None and len(planes) == 3
     across, up = size_mm(CORONAL, scene.whole)
     slim = float(np.clip(across / up, 0.25, 1.6)) if projected else 0.0
-    between = (rows - 1) * (_TITLE + _GAP)
-    free = width_px - 2 * _MARGIN - _GAP * (len(planes) - 1 + projected) - slim * between
+    between = (rows - 1) * (TITLE + GAP)
+    free = width_px - 2 * MARGIN - GAP * (len(planes) - 1 + projected) - slim * between
     highest = max(up for _, up in sizes)
     scale = min(_TALLEST_PANEL / highest, free / (sum(across for across, _ in sizes) + slim * rows * highest))
     row_height = max(_LEAST_PANEL, scale * highest)
     total = rows * row_height + between
     panels = []
-    x = float(_MARGIN)
+    x = float(MARGIN)
     for plane, (across, up) in zip(planes, sizes, strict=True):
         width, height = max(_LEAST_PANEL, scale * across), max(_LEAST_PANEL, scale * up)
         for row in range(rows):
-            top = _LEGEND + total - row * (row_height + _TITLE + _GAP)
-            panels.append(_Panel(plane, row, False, (x, top - height, width, height)))
-        x += width + _GAP
+            top = LEGEND + total - row * (row_height + TITLE + GAP)
+            panels.append(Panel(plane, row, False, (x, top - height, width, height)))
+        x += width + GAP
     if projected and suv is not None:
-        panels.append(_Panel(CORONAL, suv, True, (x, float(_LEGEND), slim * total, total)))
-        x += slim * total + _GAP
-    return max(_LEAST_WIDTH, round(x - _GAP + _MARGIN)), round(_LEGEND + total + _TITLE + _MARGIN / 2), panels
+        panels.append(Panel(CORONAL, suv, True, (x, float(LEGEND), slim * total, total)))
+        x += slim * total + GAP
+    return max(LEAST_WIDTH, round(x - GAP + MARGIN)), round(LEGEND + total + TITLE + MARGIN / 2), panels
 
 
-def _draw(figure: Figure, scene: _Scene, panel: _Panel, size: tuple[int, int]) -> None:
+def _draw(figure: Figure, scene: Scene, panel: Panel, size: tuple[int, int]) -> None:
     display, plane = scene.displays[panel.row], panel.plane
     left, bottom, width, height = panel.box
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
@@ -244,7 +246,7 @@ def _draw(figure: Figure, scene: _Scene, panel: _Panel, size: tuple[int, int]) -
         extent=extent,
         interpolation="hanning",
     )
-    _outlines(axes, scene, panel)
+    draw_outlines(axes, scene, panel)
     window = scene.whole if panel.projected else scene.window
     axes.set_xlim(window[plane.across][1], window[plane.across][0])  # the patient's right (or front) on the left
     axes.set_ylim(*window[plane.up])
@@ -252,10 +254,10 @@ def _draw(figure: Figure, scene: _Scene, panel: _Panel, size: tuple[int, int]) -
     axes.set_axis_off()
     _marks(axes, scene, panel)
     place = (left / size[0], (bottom + height + 6) / size[1])
-    figure.text(*place, _title(scene, panel), color=_TEXT, fontsize=9.5, parse_math=False)
+    figure.text(*place, _title(scene, panel), color=TEXT, fontsize=9.5, parse_math=False)
 
 
-def _title(scene: _Scene, panel: _Panel) -> str:
+def _title(scene: Scene, panel: Panel) -> str:
     """The plane, before it the channel on the first panel of a row, with its window where there is room."""
     if panel.projected:
         return "coronal maximum"
@@ -269,7 +271,8 @@ def _title(scene: _Scene, panel: _Panel) -> str:
     return f"{name if len(name) <= left else name[: left - 1] + '…'}: {panel.plane.name}"
 
 
-def _outlines(axes: Axes, scene: _Scene, panel: _Panel) -> None:
+def draw_outlines(axes: Axes, scene: Scene, panel: Panel) -> None:
+    """Truth and prediction on one panel, in mm from the centre of the first voxel."""
     ink, step, plane = scene.displays[panel.row].ink, scene.image.geometry.spacing_mm, panel.plane
     numbered = len(scene.labels) > len(_LINE_STYLES)
     # Truth below and wider: where the two agree both stay visible.
@@ -303,7 +306,7 @@ def _outlines(axes: Axes, scene: _Scene, panel: _Panel) -> None:
                 axes.text(*middle, str(number), color=ink.text, path_effects=_halo(ink), **style)
 
 
-def _marks(axes: Axes, scene: _Scene, panel: _Panel) -> None:
+def _marks(axes: Axes, scene: Scene, panel: Panel) -> None:
     """Sides of the patient and a bar of known length."""
     ink, plane = scene.displays[panel.row].ink, panel.plane
     style: dict[str, Any] = {"color": ink.text, "fontsize": 10, "weight": "bold", "va": "center"}
@@ -330,7 +333,8 @@ def _halo(ink: _Ink) -> list[Any]:
     return [withStroke(linewidth=2.2, foreground=ink.halo, alpha=0.7)]
 
 
-def _legend(figure: Figure, scene: _Scene) -> None:
+def legend_handles(scene: Scene) -> list[Line2D]:
+    """What the outlines mean: truth and prediction, and the labels where there are several."""
     handles = []
     ink = scene.displays[0].ink if all(display.inverted for display in scene.displays) else _ON_DARK
     pairs = (("truth", scene.truth, ink.truth, 3.0), ("prediction", scene.prediction, ink.prediction, 1.8))
@@ -341,22 +345,27 @@ def _legend(figure: Figure, scene: _Scene) -> None:
     numbered = len(scene.labels) > len(_LINE_STYLES)
     if 1 < len(scene.labels) <= len(_LINE_STYLES):
         handles += [
-            Line2D([], [], color=_TEXT, linewidth=1.6, linestyle=_LINE_STYLES[place], label=f"{number} {name}"[:40])
+            Line2D([], [], color=TEXT, linewidth=1.6, linestyle=_LINE_STYLES[place], label=f"{number} {name}"[:40])
             for place, (number, name) in enumerate(scene.labels.items())
         ]
     elif numbered:
         handles.append(Line2D([], [], color="none", label="the number is the label's"))
+    return handles
+
+
+def draw_legend(figure: Figure, handles: Sequence[Line2D], columns: int) -> None:
+    """The legend at the lower left of a figure."""
     if not handles:
         return
     legend = figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.004, 0.0), ncols=len(handles), frameon=False,
-        fontsize=9.5, labelcolor=_TEXT, handlelength=2.4, columnspacing=1.6, borderaxespad=0.3,
+        handles=handles, loc="lower left", bbox_to_anchor=(0.004, 0.0), ncols=columns, frameon=False,
+        fontsize=9.5, labelcolor=TEXT, handlelength=2.4, columnspacing=1.6, borderaxespad=0.3,
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     """256 colours are enough for greys and a few lines, and a third of the bytes."""
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
