@@ -3,7 +3,7 @@
 from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
 from segue.evaluate.pairs import Pair, pair_folders, read_dataset_name, read_label_names
 from segue.evaluate.report import metrics_table, write_metrics
-from segue.evaluate.scores import CaseScores, Evaluation, aggregate, score_pair
+from segue.evaluate.scores import CaseScores, Evaluation, aggregate, common_pixel_ml, score_pair
 
 __all__ = [
     "CaseScores",
@@ -13,6 +13,7 @@ __all__ = [
     "Pair",
     "aggregate",
     "aggregate_classes",
+    "common_pixel_ml",
     "metrics_table",
     "pair_folders",
     "read_dataset_name",

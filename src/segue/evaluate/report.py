@@ -47,20 +47,25 @@ def metrics_table(evaluation: Evaluation | ClassEvaluation) -> str:
 
 
 def _of_masks(evaluation: Evaluation) -> str:
+    pixel_ml = evaluation.pixel_ml
+    unit = "ml" if pixel_ml is None else "pixels"
+
+    def told(volume_ml: float | None) -> float | str | None:
+        return volume_ml if pixel_ml is None or volume_ml is None else f"{volume_ml / pixel_ml:.0f}"
+
     rows = []
     for name, metrics in evaluation.aggregate.items():
         dice = metrics["dice"]
         rows.append([
             name, dice["value"], _interval(dice), dice["n"],
-            *[metrics[m]["value"] if m in metrics else "" for m in ("truth_volume_ml", "volume_ml")],
+            *[told(metrics[m]["value"]) if m in metrics else "" for m in ("truth_volume_ml", "volume_ml")],
         ])  # fmt: skip
-    lines = [table(["label", "Dice", "95 % interval", "cases", "truth ml", "predicted ml"], rows)]
+    lines = [table(["label", "Dice", "95 % interval", "cases", f"truth {unit}", f"predicted {unit}"], rows)]
     for name, metrics in evaluation.aggregate.items():
         invented = metrics.get("false_positive_ml_without_truth")
         if name != ALL and invented and invented["n"]:
-            lines.append(
-                f"{invented['n']} case(s) without {name}: {invented['value']:.3f} ml false positive on average"
-            )
+            volume = f"{invented['value']:.3f}" if pixel_ml is None else told(invented["value"])
+            lines.append(f"{invented['n']} case(s) without {name}: {volume} {unit} false positive on average")
     scored = [(case.mean_dice, case.case) for case in evaluation.cases if case.mean_dice is not None]
     if len(scored) > 3:
         lines.append("worst: " + ", ".join(f"{name} {dice:.3f}" for dice, name in sorted(scored)[:3]))

@@ -27,10 +27,12 @@ class CaseScores(ScoredCase):
     """``labels[name][metric]``: Dice (None where both are empty) and volumes in ml.
 
     ``false_positive_ml`` and ``false_negative_ml`` are AutoPET's: whole 18-connected components of the prediction
-    (of the truth) that the other does not touch.
+    (of the truth) that the other does not touch. ``pixel_ml`` is the volume of a pixel where the masks are of one
+    slice, else None.
     """
 
     labels: dict[str, dict[str, float | None]]
+    pixel_ml: float | None = None
 
     @property
     def mean_dice(self) -> float | None:
@@ -84,7 +86,7 @@ def score_pair(pair: Pair) -> CaseScores:
             "false_positive_ml": unmatched_voxels(in_prediction, in_truth) * ml,
             "false_negative_ml": unmatched_voxels(in_truth, in_prediction) * ml,
         }
-    return CaseScores(pair.case, pair.patient, scores)
+    return CaseScores(pair.case, pair.patient, scores, ml if 1 in truth.geometry.shape else None)
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,24 @@ class Evaluation(PartEvaluation[CaseScores]):
 
     def _told(self) -> Iterator[dict[str, Any]]:
         for case in self.cases:
-            yield {"patient": case.patient, "labels": case.labels}
+            pixel = {} if case.pixel_ml is None else {"pixel_ml": case.pixel_ml}
+            yield {"patient": case.patient, "labels": case.labels, **pixel}
+
+    @property
+    def pixel_ml(self) -> float | None:
+        """The volume of a pixel where all cases are pictures with pixels of one size, else None."""
+        return common_pixel_ml([case.pixel_ml for case in self.cases])
 
     @property
     def mean_dice(self) -> float | None:
         return self.aggregate.get(ALL, {}).get("dice", {}).get("value")
+
+
+def common_pixel_ml(sizes: Sequence[float | None]) -> float | None:
+    """The one size of all; None where they differ, or one of them is no picture."""
+    first = sizes[0] if sizes else None
+    same = first is not None and all(size is not None and np.isclose(size, first, rtol=1e-4) for size in sizes)
+    return first if same else None
 
 
 def aggregate(part: str, cases: Sequence[CaseScores], errors: Sequence[DataError] = ()) -> Evaluation:

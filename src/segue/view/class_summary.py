@@ -6,12 +6,12 @@ from collections import Counter
 
 from segue.view.facts import ClassPart, Mean, RunFacts
 from segue.view.summary import (
+    NOBODY_NAMED,
     PART_NAMES,
     Summary,
     Tile,
     failed_told,
     left_out_told,
-    patients_known,
     selection_told,
     shared_tiles,
     training_told,
@@ -39,11 +39,8 @@ def summarise_classes(facts: RunFacts) -> Summary:
             cautions += [selection_told(name, facts, whom(part)), *_few(name, part)]
             # Test and validation images are of one kind: what holds of the first holds of the other.
             cautions += _caution(name, part) if number == 0 else []
-    if facts.split and not patients_known(facts):
-        cautions.append(
-            "The dataset names no patients: each image counts as a patient of its own. Where several are of one "
-            "person, the intervals are too narrow, and if that person was trained on too, the figures are too good."
-        )
+    if facts.split and not facts.patients_known:
+        cautions.append(NOBODY_NAMED)
     if not facts.class_parts:
         paragraphs.append(facts.missing.get("metrics.json", "Nothing has been measured yet."))
     paragraphs += [training_told(facts), left_out_told(facts)]
@@ -94,7 +91,7 @@ def _learned(facts: RunFacts) -> str:
     members = facts.split.get("train")
     if members:
         text += f". It learned from {count(len(members), 'image')} whose answer was known"
-        text += f", of {count(facts.patients('train'), 'patient')}" if patients_known(facts) else ""
+        text += f", of {count(facts.patients('train'), 'patient')}" if facts.patients_known else ""
     return f"{text}. Dataset: {sentence(card.title)}"
 
 

@@ -10,8 +10,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from segue.catalogue import Card, Case
 from segue.core.errors import SegueError
+from segue.evaluate import common_pixel_ml
 from segue.prepare import Plan
 from segue.train import Run, read_events
+
+# Of a picture without a stored size: 1 mm each way.
+_PIXEL_ML = 0.001
 
 Value = TypeVar("Value")
 Figures = TypeVar("Figures", bound="_Part")
@@ -34,6 +38,7 @@ class CaseFigures(_Lenient):
 
     patient: str = ""
     labels: dict[str, dict[str, float | None]] = {}
+    pixel_ml: float | None = None
 
     def of(self, label: str, metric: str) -> float | None:
         return self.labels.get(label, {}).get(metric)
@@ -215,6 +220,30 @@ class RunFacts:
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [entry for entry in self.events if entry.get("event") == event]
+
+    def pixel_ml(self, part: str) -> float | None:
+        """The volume of a pixel where areas are told in pixels: a part of pictures with pixels of one size."""
+        if self.card is None or self.card.dimension != 2 or part not in self.parts:
+            return None
+        sizes = [case.pixel_ml for case in self.parts[part].cases.values()]
+        if not any(sizes) and self.plan is not None and all(abs(step - 1) < 1e-4 for step in self.plan.spacing_mm):
+            return _PIXEL_ML  # measured by a segue that did not write the size down
+        return common_pixel_ml(sizes)
+
+    @property
+    def patients_known(self) -> bool:
+        """False where the images are all their own patient: of a classification, or of ordinary pictures.
+
+        Of a segmentation in 3-D an image is a study, and a case that is its own patient is one.
+        """
+        if self.card is None or (self.card.task != "classification" and self.card.dimension != 2):
+            return True
+        return any(member.patient not in ("", member.id) for members in self.split.values() for member in members)
+
+    @property
+    def whom(self) -> str:
+        """What those are called whose figures are told: ``patients`` where they are known, else ``images``."""
+        return "patients" if self.patients_known else "images"
 
     @property
     def tested(self) -> bool:

@@ -127,9 +127,7 @@ def _zoom(across: float, up: float, room: float) -> float:
     return float(int(zoom)) if zoom >= 1 else zoom
 
 
-def _draw(
-    figure: Figure, scene: Scene, sheet: _Sheet, panel: Panel, size: tuple[int, int], enlarged: bool
-) -> None:
+def _draw(figure: Figure, scene: Scene, sheet: _Sheet, panel: Panel, size: tuple[int, int], enlarged: bool) -> None:
     left, bottom, width, height = panel.box
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
     plane = panel.plane

@@ -10,9 +10,11 @@ from segue.images import read_labels
 from segue.predict import mask_path
 from segue.prepare import read_channels, read_mask
 from segue.view.facts import CaseFigures, Part, RunFacts
+from segue.view.flat import flat_picture, is_picture
 from segue.view.picture import MOST_CHANNELS, case_picture
 from segue.view.summary import PART_NAMES
-from segue.view.words import count, dice, listed, ml, sentence
+from segue.view.words import count, dice, listed, sentence, unit, volume
+from segue.volume import Volume
 
 # Of the picture files of one report together; base64 adds a third, and the page stays under three megabytes.
 _PICTURE_BYTES = 2_000_000
@@ -30,6 +32,7 @@ class Shown:
     alt: str
     problem: str | None
     notes: str
+    flat: bool
 
 
 def chosen_cases(part: Part) -> list[tuple[str, str]]:
@@ -47,8 +50,8 @@ def chosen_cases(part: Part) -> list[tuple[str, str]]:
         ranks = {names[0]: "the only case"}
     without = [(case.predicted_ml, name) for name, case in part.cases.items() if case.labels and case.truth_ml == 0]
     if without:
-        volume, name = max(without)
-        ranks[name] = "nothing to find, most marked" if volume > 0 else "nothing to find, nothing marked"
+        marked, name = max(without)
+        ranks[name] = "nothing to find, most marked" if marked > 0 else "nothing to find, nothing marked"
     return list(ranks.items())
 
 
@@ -65,7 +68,7 @@ def gallery(facts: RunFacts) -> dict[str, list[Shown]]:
 
 def _shown(facts: RunFacts, part: str, name: str, rank: str, most_bytes: int) -> Shown:
     figures = facts.parts[part].cases[name]
-    png, problem = None, None
+    png, problem, flat = None, None, facts.pixel_ml(part) is not None
     notes: list[str] = []
     try:
         if facts.card is None:
@@ -73,18 +76,23 @@ def _shown(facts: RunFacts, part: str, name: str, rank: str, most_bytes: int) ->
         elif name not in facts.truths:
             problem = "This case is not in the dataset any more, or the dataset is not where the run found it."
         else:
-            png = _picture(facts, facts.card, part, facts.truths[name], most_bytes, notes)
+            image = read_channels(facts.truths[name], facts.card)
+            flat = is_picture(image, facts.card.dimension)
+            png = _picture(facts, facts.card, part, facts.truths[name], image, most_bytes, notes)
     except (SegueError, OSError, MemoryError, ValueError) as error:
         problem = sentence(str(error).replace("\n  -> ", ". To mend it: "))
+    told = _in_words(figures, facts.pixel_ml(part))
     alt = (
-        f"{name}, {rank} case of the {PART_NAMES[part]} patients: axial, coronal and sagittal slices with the outlines "
-        f"of truth and prediction. {_in_words(figures)}"
+        f"{name}, {rank} case of the {PART_NAMES[part]} {facts.whom}: "
+        f"{'the picture' if flat else 'axial, coronal and sagittal slices'} with the outlines "
+        f"of truth and prediction. {told}"
     )
-    return Shown(name, rank, _in_words(figures), png, alt, problem, " ".join(notes))
+    return Shown(name, rank, told, png, alt, problem, " ".join(notes), flat)
 
 
-def _picture(facts: RunFacts, card: Card, part: str, case: Case, most_bytes: int, notes: list[str]) -> bytes:
-    image = read_channels(case, card)
+def _picture(
+    facts: RunFacts, card: Card, part: str, case: Case, image: Volume, most_bytes: int, notes: list[str]
+) -> bytes:
     truth = prediction = None
     if case.label is not None and all(path.exists() for path in case.files):
         truth = read_mask(case.label)
@@ -99,20 +107,22 @@ def _picture(facts: RunFacts, card: Card, part: str, case: Case, most_bytes: int
         hidden = [channel.name for channel in card.channels[MOST_CHANNELS:]]
         notes.append(f"Not shown: {count(len(hidden), 'more channel')} ({listed(hidden)}).")
     labels = facts.plan.labels if facts.plan else card.labels
+    draw = flat_picture if is_picture(image, card.dimension) else case_picture
     width = _WIDTH_PX
     while True:
-        png = case_picture(image, card.channels, labels, truth, prediction, width_px=width)
+        png = draw(image, card.channels, labels, truth, prediction, width_px=width)
         if len(png) <= most_bytes or width <= _LEAST_WIDTH_PX:
             return png
         # Bytes grow with the area; a little less, so that the next one fits.
         width = max(_LEAST_WIDTH_PX, int(0.93 * width * (most_bytes / len(png)) ** 0.5))
 
 
-def _in_words(figures: CaseFigures) -> str:
+def _in_words(figures: CaseFigures, pixel_ml: float | None) -> str:
     measured = [
         f"{label} {dice(value)}" for label in figures.labels if (value := figures.of(label, "dice")) is not None
     ]
-    volumes = f"truth {ml(figures.truth_ml)} ml, prediction {ml(figures.predicted_ml)} ml"
+    truth, predicted = (f"{volume(ml, pixel_ml)} {unit(pixel_ml)}" for ml in (figures.truth_ml, figures.predicted_ml))
+    volumes = f"truth {truth}, prediction {predicted}"
     if figures.truth_ml == 0 or not measured:
         return volumes[:1].upper() + volumes[1:]
     if len(measured) > 4:

@@ -12,11 +12,12 @@ import yaml
 from segue.catalogue.card import Citation
 from segue.core.console import duration
 from segue.prepare import Plan
+from segue.view.colours import is_colour
 from segue.view.curves import learning_curves
 from segue.view.facts import Part, Remark, RunFacts
 from segue.view.gallery import gallery
-from segue.view.summary import PART_NAMES, patients_known, summarise
-from segue.view.words import DASH, count, dice, interval, listed, ml, sentence
+from segue.view.summary import PART_NAMES, summarise
+from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
 
 MOST_ROWS = 200
 _MOST_EXAMPLES = 3
@@ -42,11 +43,15 @@ def _summary(facts: RunFacts) -> dict[str, Any]:
 
 
 def _measures(facts: RunFacts) -> dict[str, Any]:
-    tables = [{"title": PART_NAMES[name], **_aggregate(part)} for name, part in facts.parts.items()]
-    return {"tables": tables, "problem": facts.missing.get("metrics.json")}
+    tables = [
+        {"title": PART_NAMES[name], "unit": unit(pixel_ml := facts.pixel_ml(name)), **_aggregate(part, pixel_ml)}
+        for name, part in facts.parts.items()
+    ]
+    extent = "area" if tables and all(table["unit"] == "pixels" for table in tables) else "volume"
+    return {"tables": tables, "whom": facts.whom, "extent": extent, "problem": facts.missing.get("metrics.json")}
 
 
-def _aggregate(part: Part) -> dict[str, Any]:
+def _aggregate(part: Part, pixel_ml: float | None) -> dict[str, Any]:
     rows = []
     for label in part.labels:
         negative = part.mean(label, "false_positive_ml_without_truth")
@@ -59,10 +64,10 @@ def _aggregate(part: Part) -> dict[str, Any]:
                 "low_high": overlap.ci95,
                 "n": overlap.n,
                 "volumes": [
-                    ml(part.mean(label, metric).value)
+                    volume(part.mean(label, metric).value, pixel_ml)
                     for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
                 ],
-                "negative": f"{ml(negative.value)} ({negative.n})" if negative.n else DASH,
+                "negative": f"{volume(negative.value, pixel_ml)} ({negative.n})" if negative.n else DASH,
                 "empty": round(part.mean(label, "dice_both_empty").value or 0),
             }
         )
@@ -78,16 +83,21 @@ def _aggregate(part: Part) -> dict[str, Any]:
 
 def _pictures(facts: RunFacts) -> dict[str, Any]:
     shown = gallery(facts)
-    units = {channel.unit for channel in facts.card.channels} if facts.card else set()
+    channels = facts.card.channels if facts.card else []
+    units = {channel.unit for channel in channels}
     windows = [
         text
-        for unit, text in (
+        for kind, text in (
             ("HU", "CT from −160 to 240 HU"),
             ("SUV", "PET from SUV 0 to 10, dark is high, with the maximum projected from front to back"),
             ("arbitrary", "images in arbitrary units from their 1st to their 99th percentile"),
         )
-        if unit in units
+        if kind in units
     ]
+    drawn = [case for cases in shown.values() for case in cases if case.png]
+    volumes, flat = any(not case.flat for case in drawn), any(case.flat for case in drawn)
+    if flat and not volumes and is_colour(channels):
+        windows = ["colours are as stored (of other than 8 bits: up to the picture's own maximum)"]
     groups = [
         {
             "title": PART_NAMES[name],
@@ -96,13 +106,14 @@ def _pictures(facts: RunFacts) -> dict[str, Any]:
         for name, cases in shown.items()
     ]
     problem = None if groups else facts.missing.get("metrics.json", "No case was measured, so there is none to show.")
-    return {"groups": groups, "problem": problem, "windows": sentence("; ".join(windows))}
+    return {"groups": groups, "problem": problem, "windows": sentence("; ".join(windows)),
+            "whom": facts.whom, "flat": flat, "volumes": volumes or not flat}  # fmt: skip
 
 
 def _cases(facts: RunFacts) -> dict[str, Any]:
     tables = []
     for name, part in facts.parts.items():
-        several = len(part.labels) > 1
+        several, pixel_ml = len(part.labels) > 1, facts.pixel_ml(name)
         rows = [
             {
                 "case": case_name,
@@ -113,7 +124,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
                         "name": label,
                         "dice": case.of(label, "dice"),
                         "volumes": [
-                            ml(case.of(label, metric))
+                            volume(case.of(label, metric), pixel_ml)
                             for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
                         ],
                     }
@@ -125,6 +136,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
         tables.append(
             {
                 "title": PART_NAMES[name],
+                "unit": unit(pixel_ml),
                 "several": several,
                 "patients": any(row["patient"] for row in rows),
                 "rows": rows,
@@ -132,7 +144,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
                 "failed": [failure.model_dump() for failure in part.failed],
             }
         )
-    return {"tables": tables, "problem": facts.missing.get("metrics.json")}
+    return {"tables": tables, "whom": facts.whom, "problem": facts.missing.get("metrics.json")}
 
 
 def _curves(facts: RunFacts) -> dict[str, Any]:
@@ -226,7 +238,7 @@ def _data(facts: RunFacts) -> dict[str, Any]:
     content["split"] = [
         (
             PART_NAMES.get(name, "training"),
-            count(facts.patients(name), "patient") if patients_known(facts) else "patients not named",
+            count(facts.patients(name), "patient") if facts.patients_known else "patients not named",
             count(len(members), "image"),
         )
         for name in ("train", "val", "test")

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from segue.core.console import duration
 from segue.view.facts import ClassPart, Part, RunFacts
-from segue.view.words import DASH, count, dice, interval, listed, ml, sentence
+from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
 
 # Test first: its figures are the ones to trust.
 PART_NAMES = {"test": "test", "val": "validation"}
+NOBODY_NAMED = (
+    "The dataset names no patients: each image counts as a patient of its own. Where several are of one "
+    "person, the intervals are too narrow, and if that person was trained on too, the figures are too good."
+)
 _FEW_PATIENTS = 10
 _NAMED_CASES = 8
 
@@ -37,9 +41,11 @@ def summarise(facts: RunFacts) -> Summary:
     paragraphs = [_learned(facts)]
     cautions: list[str] = []
     for number, (name, part) in enumerate(facts.parts.items()):
-        paragraphs += _measured(name, part, explained=number == 0)
+        paragraphs += _measured(name, part, facts, explained=number == 0)
         if part.cases:
             cautions += _caution(name, part, facts)
+    if facts.split and not facts.patients_known:
+        cautions.append(NOBODY_NAMED)
     if not facts.parts:
         paragraphs.append(facts.missing.get("metrics.json", "Nothing has been measured yet."))
     paragraphs.append(training_told(facts))
@@ -51,7 +57,7 @@ def _tiles(facts: RunFacts) -> list[Tile]:
     tiles = []
     for name, part in facts.parts.items():
         mean = part.mean("all", "dice")
-        note = f"95 % interval {interval(mean)}" if mean.ci95 else "no interval: too few patients"
+        note = f"95 % interval {interval(mean)}" if mean.ci95 else f"no interval: too few {facts.whom}"
         tiles.append(Tile(dice(mean.value), f"mean Dice, {PART_NAMES[name]}", note))
     if not facts.parts:
         tiles.append(Tile(DASH, "mean Dice", "not measured yet"))
@@ -65,7 +71,7 @@ def shared_tiles(facts: RunFacts) -> list[Tile]:
         members = facts.split.get(name)
         if not members:
             continue
-        if patients_known(facts):
+        if facts.patients_known:
             title = f"patients {words}" if name == "train" else f"{words} patients"
             tiles.append(Tile(str(facts.patients(name)), title, count(len(members), "image")))
         else:
@@ -77,16 +83,6 @@ def shared_tiles(facts: RunFacts) -> list[Tile]:
     return tiles
 
 
-def patients_known(facts: RunFacts) -> bool:
-    """False where a classification's images are all their own patient: a dataset of rows that names nobody.
-
-    Of a segmentation an image is a study, and a case that is its own patient is one.
-    """
-    if facts.card is None or facts.card.task != "classification":
-        return True
-    return any(member.patient not in ("", member.id) for members in facts.split.values() for member in members)
-
-
 def _learned(facts: RunFacts) -> str:
     if facts.card is None:
         return facts.missing.get("card.json", "")
@@ -96,17 +92,17 @@ def _learned(facts: RunFacts) -> str:
     kind = f"{' and '.join(card.modalities)} images" if card.modalities else "images"
     what = f"A neural network learned to outline {named} in {kind}"
     if facts.split.get("train"):
-        what += f" from the reference outlines of {count(facts.patients('train'), 'patient')}"
+        what += f" from the reference outlines of {count(facts.patients('train'), facts.whom[:-1])}"
         images = len(facts.split["train"])
         what += f" ({count(images, 'image')})" if images != facts.patients("train") else ""
     return f"{what}. Dataset: {sentence(card.title)}"
 
 
-def _measured(name: str, part: Part, explained: bool) -> list[str]:
+def _measured(name: str, part: Part, facts: RunFacts, explained: bool) -> list[str]:
     overall = part.mean("all", "dice")
     if not part.cases:
         return [f"No {PART_NAMES[name]} case could be measured.", *failed_told(part)]
-    group = f"{count(part.patients, PART_NAMES[name] + ' patient')} that it was not trained on"
+    group = f"{count(part.patients, f'{PART_NAMES[name]} {facts.whom[:-1]}')} that it was not trained on"
     if overall.value is None:
         text = [f"On {group} there is no Dice to tell: neither reference nor prediction outlines anything."]
     else:
@@ -117,7 +113,7 @@ def _measured(name: str, part: Part, explained: bool) -> list[str]:
         if len(part.labels) > 1:
             figures = [_label_figure(part, label) for label in part.labels]
             text.append(sentence("by label: " + "; ".join(figures)))
-    text += [sentence(found) for label in part.labels for found in _without_label(part, label)]
+    text += [sentence(found) for label in part.labels for found in _without_label(part, label, facts.pixel_ml(name))]
     text += failed_told(part)
     return text
 
@@ -138,7 +134,7 @@ def _label_figure(part: Part, label: str) -> str:
     return f"{label} {dice(mean.value)}" + (f" ({interval(mean)})" if mean.ci95 else "")
 
 
-def _without_label(part: Part, label: str) -> list[str]:
+def _without_label(part: Part, label: str, pixel_ml: float | None) -> list[str]:
     invented = part.mean(label, "false_positive_ml_without_truth")
     if not invented.n or invented.value is None:
         return []
@@ -147,26 +143,26 @@ def _without_label(part: Part, label: str) -> list[str]:
         for case in part.cases.values()
         if label in case.labels and case.of(label, "truth_volume_ml") == 0
     ]
-    wrong = sum(volume > 0 for volume in volumes)
+    wrong = sum(marked > 0 for marked in volumes)
     text = f"{count(invented.n, 'image')} {'has' if invented.n == 1 else 'have'} no {label} in the reference"
     if not wrong:
         counted = "it counts" if invented.n == 1 else "they count"
         return [f"{text}; the network rightly marked nothing there, and {counted} in no Dice"]
     share = f"in {wrong} of them" if invented.n > 1 else "there"
     return [
-        f"{text}; the network marked some {share}: {ml(invented.value)} ml of false positives on average, "
-        f"{ml(max(volumes))} ml at most"
+        f"{text}; the network marked some {share}: {volume(invented.value, pixel_ml)} {unit(pixel_ml)} of false "
+        f"positives on average, {volume(max(volumes), pixel_ml)} {unit(pixel_ml)} at most"
     ]
 
 
 def _caution(name: str, part: Part, facts: RunFacts) -> list[str]:
-    text = [selection_told(name, facts, "patients")]
+    text = [selection_told(name, facts, facts.whom)]
     if part.patients == 1:
-        text.append(f"One {PART_NAMES[name]} patient tells nothing about others.")
+        text.append(f"One {PART_NAMES[name]} {facts.whom[:-1]} tells nothing about others.")
     elif 0 < part.patients < _FEW_PATIENTS:
         text.append(
-            f"{part.patients} {PART_NAMES[name]} patients are few: another choice of patients could give quite "
-            "another figure."
+            f"{part.patients} {PART_NAMES[name]} {facts.whom} are few: another choice of {facts.whom} could "
+            "give quite another figure."
         )
     return text
 

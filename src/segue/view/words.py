@@ -24,6 +24,21 @@ def ml(value: float | None) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
+def volume(value_ml: float | None, pixel_ml: float | None) -> str:
+    """As :func:`ml`, or as the number of pixels that it is: ``0``, ``0.3``, ``3``, ``12871``."""
+    if value_ml is None or pixel_ml is None:
+        return ml(value_ml)
+    pixels = value_ml / pixel_ml
+    if 0 < pixels < 0.05:
+        return "<0.1"
+    return f"{round(pixels, 1):g}" if pixels < 10 else f"{pixels:.0f}"
+
+
+def unit(pixel_ml: float | None) -> str:
+    """The unit of :func:`volume`."""
+    return "ml" if pixel_ml is None else "pixels"
+
+
 def percent(value: float | None) -> str:
     """``84.6 %``; a dash where there is none."""
     return DASH if value is None else f"{100 * value:.1f} %"
