@@ -1,0 +1,36 @@
+"""Every set of MedMNIST and MedSegBench: from an archive of its layout to a plan and a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segue.acquire import GetOptions, get
+from segue.catalogue import card_names, resolve, split_cases
+from segue.workflow.experiment import Experiment
+from segue.workflow.training import brought, make_plan
+
+NAMES = [name for name in card_names() if name.startswith(("medmnist/", "medsegbench/"))]
+
+
+def test_there_are_so_many() -> None:
+    assert len(NAMES) == 18 + 35
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_archive_is_looked_at_and_planned(name: str, tmp_path: Path) -> None:
+    card, root = resolve(name, tmp_path)
+    get(card, root, GetOptions(look_alike=3))
+    wanted = Experiment(dataset=name, data=tmp_path)
+    planned = make_plan(wanted, brought(wanted))
+    split = split_cases(planned.dataset, 0)
+    assert not planned.left_out
+    assert planned.plan.task == card.task
+    assert planned.plan.dimension == card.dimension
+    assert planned.plan.patch[:2] == (card.size, card.size)
+    assert min(len(split.train), len(split.val), len(split.test)) >= 3
+    if card.task == "classification":
+        assert sum(planned.facts.class_counts.values()) >= 3
+    else:
+        assert 0 < planned.facts.foreground_part < 1
