@@ -125,7 +125,7 @@ def test_a_model_is_not_given_what_it_was_not_made_for(moles: Path, segue: Segue
     (tmp_path / "new" / "text.png").write_text("no picture")
     done = segue("predict", "run", "new", "-o", "out")
     assert done.returncode == 3
-    assert "2 images classified" in done.stdout
+    assert "2 answers in out/predictions.csv" in done.stdout
     assert "1 failed: text" in done.stdout
     lines = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
     assert lines[0] == "case,image,predicted,benign,malignant"

@@ -101,8 +101,8 @@ def test_the_loss_of_several_labels_is_torchs() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121"])
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_networks_answer_for_small_and_large_images(name: str, dimension: int) -> None:
-    small = Classifier(name, 2, 3, dimension=dimension, width=16)
-    large = Classifier(name, 2, 3, dimension=dimension, width=16, stem_stride=2, stem_pool=True)
+    small = Classifier(name, 2, 3, dimension=dimension, width=16).eval()
+    large = Classifier(name, 2, 3, dimension=dimension, width=16, stem_stride=2, stem_pool=True).eval()
     shape = (28, 28, 1) if dimension == 2 else (16, 16, 16)
     assert small(torch.randn(2, 2, *shape)).shape == (2, 3)
     assert large(torch.randn(2, 2, *(64 if n > 1 else 1 for n in shape))).shape == (2, 3)

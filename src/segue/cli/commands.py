@@ -320,7 +320,7 @@ def predict(
     from segue.workflow.measuring import predict as run_predict
 
     done = run_predict(run, inputs, output, device, data)
-    result(f"{done.made} {done.what}, in {done.where}")
+    result(f"{done.made} {done.what} in {done.where}")
     if done.errors:
         result(f"{len(done.errors)} failed: {', '.join(name for name, _ in done.errors)}")
         raise typer.Exit(3)

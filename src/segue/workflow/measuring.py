@@ -64,7 +64,7 @@ def predict(
         path = output if output.suffix == ".csv" else output / "predictions.csv"
         write_answers(path, answers, card)
         errors = [(answer.case.id, answer.error) for answer in answers if answer.error is not None]
-        return Predicted(len(answers) - len(errors), "images classified", path, errors)
+        return Predicted(len(answers) - len(errors), "answers", path, errors)
     predictor = Predictor(run, device)
     cases = gather(inputs, card, data)
     _warn_of_leaks(Run(run), card, inputs, cases)
