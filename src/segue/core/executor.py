@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -84,10 +85,10 @@ def _stream(
 ) -> Iterator[tuple[Item, Result | DataError]]:
     remaining = iter(todo)
     while True:
-        while len(pending) < waiting and (item := next(remaining, _END)) is not _END:
+        for item in islice(remaining, waiting - len(pending)):
             with _interrupts_held():
-                future = pool.submit(_guarded, function, item)  # type: ignore[arg-type]
-            pending.append((item, future))  # type: ignore[arg-type]
+                future = pool.submit(_guarded, function, item)
+            pending.append((item, future))
         if not pending:
             return
         item, future = pending.popleft()
@@ -106,7 +107,6 @@ def _cancel(pending: _Pending[Item, Result]) -> None:
         future.cancel()
 
 
-_END = object()
 _CAN_HOLD_SIGNALS = hasattr(signal, "pthread_sigmask")
 
 
