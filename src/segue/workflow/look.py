@@ -84,7 +84,8 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
     # What was measured is kept for the training, but a check alone does not begin a data folder.
     cache = data / "prepared" if data.is_dir() else None
     with tempfile.TemporaryDirectory() as nowhere:
-        looked = look_at(dataset, dataset.cases, cache, workers, unpacked=Path(nowhere), thorough=True)
+        arrays = (cache or Path(nowhere)) / "arrays"
+        looked = look_at(dataset, dataset.cases, cache, arrays, workers, thorough=True)
     return CheckResult(looked.count, known_findings(dataset) + looked.findings)
 
 
@@ -254,24 +255,24 @@ def look_at(
     dataset: Dataset,
     cases: Sequence[Case],
     cache: Path | None,
+    arrays: Path,
     workers: int | None = None,
-    unpacked: Path | None = None,
     thorough: bool = False,
 ) -> Looked:
     """Every case looked at once: arrays of a classification array by array, everything else case by case.
 
     Args:
-        cache: where what was measured is kept; without it arrays are unpacked into ``unpacked``.
+        cache: where what was measured is kept.
+        arrays: where arrays of an ``.npz`` are unpacked.
         thorough: read large arrays through as well, to find images that stand in two parts.
     """
     card = dataset.card
     validates = frozenset(case.id for case in cases if case.split == "val")
     targets = {case.id: case.target for case in cases if case.target is not None}
-    folder = (cache or unpacked or Path("data/prepared")) / "arrays"
-    twins = twins_in_arrays(dataset, dataset.cases, folder, thorough)
+    twins = twins_in_arrays(dataset, dataset.cases, arrays, thorough)
     measured = None
     if card.task == "classification":
-        measured = measure_arrays(card, [case for case in cases if case.id not in validates], folder)
+        measured = measure_arrays(card, [case for case in cases if case.id not in validates], arrays)
     if measured is not None:
         return Looked(len(cases), array_digests(cases), twins or [], [], measured, targets, validates)
     examinations = examine_all(dataset, cases, cache, workers)

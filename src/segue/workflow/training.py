@@ -81,7 +81,9 @@ def make_plan(experiment: Experiment, dataset: Dataset) -> Planned:
     if dataset.left_out:
         say(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
     drawn_from = _drawn_from(dataset)
-    looked = look_at(dataset, drawn_from, experiment.cache_folder, experiment.workers)
+    looked = look_at(
+        dataset, drawn_from, experiment.cache_folder, experiment.cache_folder / "arrays", experiment.workers
+    )
     twins = [finding for finding in looked.findings if "same image" in finding.what]
     if twins:
         say(f"warning: {len(twins)} findings of images that stand in two parts, such as {twins[0].case}: segue check")
