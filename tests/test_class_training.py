@@ -22,7 +22,8 @@ from segue.train.classes import truth_rows
 from segue.workflow.experiment import Experiment, load_experiment
 from segue.workflow.look import stack_all
 from segue.workflow.measuring import predict
-from segue.workflow.training import brought, make_plan, train
+from segue.workflow.planning import brought, make_plan
+from segue.workflow.training import train
 
 CPU = Machine("cpu", 2, 16.0)
 SMALL = {"args": {"width": 16, "members": 1}}

@@ -9,7 +9,7 @@ import pytest
 from segue.acquire import GetOptions, get
 from segue.catalogue import card_names, resolve, split_cases
 from segue.workflow.experiment import Experiment
-from segue.workflow.training import brought, make_plan
+from segue.workflow.planning import brought, make_plan
 
 NAMES = [name for name in card_names() if name.startswith(("medmnist/", "medsegbench/"))]
 

@@ -11,7 +11,7 @@ from monai.inferers import sliding_window_inference
 from monai.losses import DiceCELoss
 from scipy import ndimage
 
-from segue.model import AugmentSettings, DiceCrossEntropy, UNet, augment, draw_augmentation, sliding_window
+from segue.model import AugmentSettings, SegmentationLoss, UNet, augment, draw_augmentation, sliding_window
 from segue.model.augment import Augmentation
 
 NONE = AugmentSettings(
@@ -68,16 +68,16 @@ def test_loss_as_monai(dtype: torch.dtype) -> None:
     # MONAI's cross-entropy leaves the background's voxels out with its class; the two parts are compared apart.
     dice = theirs.dice(logits.float(), target[:, None])
     entropy = torch.nn.functional.cross_entropy(logits.float(), target)
-    assert DiceCrossEntropy()(logits, target).item() == pytest.approx((dice + entropy).item(), abs=1e-5)
+    assert SegmentationLoss()(logits, target).item() == pytest.approx((dice + entropy).item(), abs=1e-5)
 
 
 def test_ignored_voxels_change_nothing() -> None:
     logits = torch.randn(1, 3, 4, 4, 4)
     target = torch.randint(0, 3, (1, 4, 4, 4))
     target[:, :2] = 9
-    loss = DiceCrossEntropy(ignore_label=9)
+    loss = SegmentationLoss(ignore_label=9)
     assert loss(logits, target).item() == pytest.approx(
-        DiceCrossEntropy()(logits[:, :, 2:], target[:, 2:]).item(), abs=1e-6
+        SegmentationLoss()(logits[:, :, 2:], target[:, 2:]).item(), abs=1e-6
     )
     changed = logits.clone()
     changed[:, :, :2] += 5
@@ -87,7 +87,7 @@ def test_ignored_voxels_change_nothing() -> None:
 def test_deep_supervision_weights_halve() -> None:
     fine, coarse = torch.randn(1, 2, 8, 8, 8), torch.randn(1, 2, 4, 4, 4)
     target = torch.randint(0, 2, (1, 8, 8, 8))
-    single = DiceCrossEntropy()
+    single = SegmentationLoss()
     expected = (single(fine, target) + 0.5 * single(coarse, target[:, ::2, ::2, ::2])) / 1.5
     assert single([fine, coarse], target).item() == pytest.approx(expected.item(), abs=1e-6)
 

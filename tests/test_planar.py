@@ -20,7 +20,8 @@ from segue.train import Batches, TrainSettings
 from segue.workflow.experiment import Experiment
 from segue.workflow.look import prepare_all
 from segue.workflow.measuring import predict
-from segue.workflow.training import brought, make_plan, train
+from segue.workflow.planning import brought, make_plan
+from segue.workflow.training import train
 
 CPU = Machine("cpu", 2, 16.0)
 TINY = {"channels": [8, 16], "strides": [[1, 1], [2, 2]], "stem_stride": [1, 1]}

@@ -22,7 +22,8 @@ from segue.train.schedule import learning_rate
 from segue.volume import Volume
 from segue.workflow.experiment import Experiment
 from segue.workflow.look import prepare_all
-from segue.workflow.training import brought, make_plan, train
+from segue.workflow.planning import brought, make_plan
+from segue.workflow.training import train
 
 TINY = {"channels": [8, 16], "strides": [[1, 1, 1], [2, 2, 2]], "stem_stride": [2, 2, 2]}
 
@@ -70,8 +71,11 @@ def test_a_small_image_is_padded_around_and_nothing_is_lost(blobs: Path, tmp_pat
 
 
 def test_the_schedule_warms_up_and_falls_to_a_hundredth() -> None:
-    rates = [learning_rate(p, 1.0, 0.1) for p in (0.0, 0.1, 0.55, 1.0)]
+    settings = TrainSettings(warm_up=0.1)
+    rates = [learning_rate(p, 1.0, settings) for p in (0.0, 0.1, 0.55, 1.0)]
     assert rates == pytest.approx([0.05, 1.0, 0.01 + 0.99 / 2, 0.01])
+    polynomial = [learning_rate(p, 1.0, TrainSettings(warm_up=0.0, schedule="poly")) for p in (0.0, 0.5, 1.0)]
+    assert polynomial == pytest.approx([1.0, 0.01 + 0.99 * 0.5**0.9, 0.01])
 
 
 @pytest.mark.slow
@@ -113,7 +117,7 @@ def test_an_interrupted_training_ends_in_the_very_same_model(
     original = Trainer._train_step
 
     def stopping(self: Trainer, rate: float) -> float:
-        if self.step == 6:
+        if self.state.step == 6:
             signal.raise_signal(signal.SIGINT)  # comes inside the step, and stops after it
         return original(self, rate)
 
@@ -198,9 +202,9 @@ def test_bad_cases_stop_a_training_unless_skipped(blobs: Path, tmp_path: Path) -
 
 
 def test_a_loss_that_is_no_number_names_its_cases(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from segue.model import DiceCrossEntropy
+    from segue.model import SegmentationLoss
 
-    monkeypatch.setattr(DiceCrossEntropy, "forward", lambda self, logits, target: logits.sum() * math.nan)
+    monkeypatch.setattr(SegmentationLoss, "forward", lambda self, logits, target: logits.sum() * math.nan)
     with pytest.raises(DataError, match=r"blob_.*: the loss is not a number in 5 steps in a row"):
         train(experiment(blobs, tmp_path))
 

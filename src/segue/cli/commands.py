@@ -214,20 +214,34 @@ def check(
 def plan(
     dataset: Dataset,
     data: Data = Path("data"),
+    minutes: Minutes = None,
+    hours: Hours = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    memory: Annotated[str | None, typer.Option(help="What training may use at most, for example 8GB.")] = None,
     device: Device = "auto",
     assignments: Set = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Show what training would choose, and why.
+    """Show what training would choose, why, and what it costs.
 
-    Example: segue plan msd/hippocampus
+    Some training steps are made on noise to measure what this device can do.
+
+    Example: segue plan msd/hippocampus --minutes 60
     """
-    from segue.workflow.experiment import load_experiment
-    from segue.workflow.training import brought, describe_plan, make_plan
+    from segue.workflow.estimating import describe_cost, describe_plan
+    from segue.workflow.experiment import budget_options, load_experiment
+    from segue.workflow.planning import brought, make_plan, sound_split
 
     options: dict[str, Any] = {"data": str(data), "device": device, "skip_bad": skip_bad}
+    options.update(budget_options(minutes, hours, epochs, steps))
+    if memory is not None:
+        options["memory"] = memory
     experiment = load_experiment(dataset, options, assignments or [])
-    result(describe_plan(make_plan(experiment, brought(experiment)).plan))
+    planned = make_plan(experiment, brought(experiment))
+    result(describe_plan(planned.plan))
+    result()
+    result(describe_cost(planned, sound_split(planned, experiment.fold), experiment))
 
 
 @app.command()
@@ -246,7 +260,7 @@ def prepare(
     """
     from segue.workflow.experiment import load_experiment
     from segue.workflow.look import prepare_all
-    from segue.workflow.training import brought, make_plan
+    from segue.workflow.planning import brought, make_plan
 
     options: dict[str, Any] = {
         "data": str(data),

@@ -2,9 +2,9 @@
 
 from segue.model.augment import Augmentation, AugmentSettings, augment, draw_augmentation
 from segue.model.classifier import Classifier, ClassLoss, probabilities
-from segue.model.losses import DiceCrossEntropy
+from segue.model.losses import SegmentationLoss
 from segue.model.planar import Planar
-from segue.model.sliding_window import sliding_window
+from segue.model.sliding_window import sliding_window, window_count
 from segue.model.unet import UNet
 
 __all__ = [
@@ -12,11 +12,12 @@ __all__ = [
     "Augmentation",
     "ClassLoss",
     "Classifier",
-    "DiceCrossEntropy",
     "Planar",
+    "SegmentationLoss",
     "UNet",
     "augment",
     "draw_augmentation",
     "probabilities",
     "sliding_window",
+    "window_count",
 ]

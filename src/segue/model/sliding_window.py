@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,11 @@ def sliding_window(
         total = _blended(network, image, windows, patch, batch)
     i, j, k = (slice(b, b + n) for b, n in zip(before, shape, strict=True))
     return total[:, i, j, k]
+
+
+def window_count(shape: Sequence[int], patch: Sequence[int], overlap: float) -> int:
+    """How many windows an image of this size takes."""
+    return math.prod(len(_starts(n, p, overlap)) for n, p in zip(shape, patch, strict=True))
 
 
 def _blended(

@@ -6,6 +6,7 @@ CPU buys more accuracy than the lost resolution costs (measured in benchmarks/RE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,9 +54,7 @@ class UNet(nn.Module):
         if any(len(stride) != dimension for stride in [stem, *strides]):
             raise ValueError(f"a stride has {dimension} numbers in {dimension}-D")
         self.deep_supervision = deep_supervision
-        self.divisor = [
-            int(torch.tensor([stem[axis], *[s[axis] for s in strides]]).prod()) for axis in range(dimension)
-        ]
+        self.divisor = [math.prod([stem[axis], *[s[axis] for s in strides]]) for axis in range(dimension)]
         kernels = [_kernel(level, [stem, *strides]) for level in range(len(strides))]
         conv, transposed = _layer("Conv", dimension), _layer("ConvTranspose", dimension)
         strided = max(stem) > 1

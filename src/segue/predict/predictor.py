@@ -20,7 +20,7 @@ from segue.core.files import content_key, file_digest, write_json
 from segue.images import digest_of, write
 from segue.model import sliding_window
 from segue.predict.masks import as_stored, mask_path
-from segue.prepare import Plan, prepared_image, read_channels
+from segue.prepare import Plan, labels_of, prepared_image, read_channels
 from segue.train import Run, build_network, in_fast_layout, load_checkpoint, padding_values, pick_device
 from segue.train.device import has_fast_bfloat16
 from segue.volume import Geometry, Volume, resample_intensity
@@ -121,20 +121,24 @@ class Predictor(Model):
     def _labels_on(
         self, logits: Float32[Tensor, "n i j k"], source: Geometry, target: Geometry
     ) -> Integer[np.ndarray, "x y z"]:
-        """The class with the largest logit on ``target``, one class at a time: never all at full resolution."""
-        numbers = [0, *self.plan.labels]
-        logits = logits[numbers].cpu()
+        """The label map on ``target``, one class at a time: never all at full resolution."""
+        plan, grid = self.plan, target.shape
+        values = logits.cpu().numpy()
         if source.difference(target) is None:
-            winner = logits.argmax(0).numpy()
-        else:
-            best = np.full(target.shape, -np.inf, dtype=np.float32)
-            winner = np.zeros(target.shape, dtype=np.int64)
-            for number, values in enumerate(logits.numpy()):
-                score = resample_intensity(values, source, target, order=1)
-                wins = score > best
-                best[wins] = score[wins]
-                winner[wins] = number
-        return np.array(numbers, dtype=np.uint16)[winner]
+            return labels_of(values, plan)
+        if plan.regions:
+            winner = np.zeros(grid, np.uint16)
+            for region, part in zip(plan.regions, values, strict=True):
+                winner[resample_intensity(part, source, target, order=1) > 0] = region.label
+            return winner
+        best = np.full(grid, -np.inf, dtype=np.float32)
+        winner = np.zeros(grid, np.uint16)
+        for number in (0, *plan.labels):
+            score = resample_intensity(values[number], source, target, order=1)
+            wins = score > best
+            best[wins] = score[wins]
+            winner[wins] = number
+        return winner
 
 
 def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> Iterator[Prediction]:

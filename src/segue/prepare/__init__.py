@@ -1,7 +1,7 @@
 """Quality control, fingerprint, plan, and the prepared cases."""
 
 from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepared_image
-from segue.prepare.choices import Budget, Machine, Network, Normalisation, Plan, PlanOverrides
+from segue.prepare.choices import Budget, Machine, Measured, Network, Normalisation, Plan, PlanOverrides
 from segue.prepare.duplicates import find_twins, signatures, thumbnail, twin_findings
 from segue.prepare.examine import Examination, ExamineTask, examine
 from segue.prepare.finding import Finding
@@ -9,6 +9,7 @@ from segue.prepare.fingerprint import Fingerprint, fingerprint
 from segue.prepare.measure import array_digests, measure_arrays
 from segue.prepare.plan import plan
 from segue.prepare.reading import in_axes, read_channels, read_mask
+from segue.prepare.regions import Region, labels_of, painted_regions, painting_order, with_missing
 from segue.prepare.stacks import (
     Stack,
     StackTask,
@@ -27,12 +28,14 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "Machine",
+    "Measured",
     "Network",
     "Normalisation",
     "Plan",
     "PlanOverrides",
     "PrepareTask",
     "PreparedCase",
+    "Region",
     "Stack",
     "StackTask",
     "array_digests",
@@ -40,9 +43,12 @@ __all__ = [
     "find_twins",
     "fingerprint",
     "in_axes",
+    "labels_of",
     "map_stack",
     "measure_arrays",
     "open_stack",
+    "painted_regions",
+    "painting_order",
     "plan",
     "prepare_case",
     "prepared_image",
@@ -54,5 +60,6 @@ __all__ = [
     "stack_file",
     "thumbnail",
     "twin_findings",
+    "with_missing",
     "write_stack",
 ]

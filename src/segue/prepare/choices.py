@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from segue.catalogue import Channel, Classes
 from segue.core.config import Settings
 from segue.core.files import content_key
+from segue.prepare.regions import Region
 
 Triple = tuple[int, int, int]
 
@@ -88,6 +89,25 @@ class Network(Settings):
     args: dict[str, Any] = {}
 
 
+class Measured(Settings):
+    """What the plan costs on the device that was asked, once: kept for a resumed training and for every fold.
+
+    Attributes:
+        precision: the number format in which a step was fastest.
+        compiled: whether torch's compiler makes it faster still.
+        step_s: seconds a training step, augmentation included.
+        forward_s: seconds the network takes for one batch when it predicts.
+        memory_gb: what steps took at most, beyond the process itself; of a GPU, its own memory.
+    """
+
+    device: str
+    precision: Literal["float32", "bfloat16"]
+    compiled: bool = False
+    step_s: float
+    forward_s: float
+    memory_gb: float
+
+
 class Plan(Settings):
     """Every choice between the images and the first training step, and why.
 
@@ -95,6 +115,7 @@ class Plan(Settings):
         dimension: 2 for a network of slices or pictures. Patches then have one voxel along ``slice_axis``, and the
             images keep their own spacing along it.
         patch: what the network sees at once; of a classification, the size to which every image is brought.
+        regions: what the network answers for instead of single labels, in the order in which they are painted.
         class_shift: of a classification, what is added to the logits of each class while training, so that rare
             classes are not passed over.
         learning_rate: peak of the schedule, unless ``train.learning_rate`` says another.
@@ -108,6 +129,7 @@ class Plan(Settings):
     slice_axis: Literal[0, 1, 2] | None = None
     channels: list[Channel]
     labels: dict[int, str]
+    regions: list[Region] = []
     ignore_label: int | None
     spacing_mm: tuple[float, float, float]
     normalisation: list[Normalisation]
@@ -120,6 +142,7 @@ class Plan(Settings):
     vary_intensities: bool = True
     class_shift: list[float] | None = None
     learning_rate: float = Field(2e-3, gt=0)
+    measured: Measured | None = None
     reasons: dict[str, str]
 
     @property
@@ -134,6 +157,7 @@ class PlanOverrides(Settings):
 
     dimension: Literal[2, 3] | None = None
     slice_axis: Literal[0, 1, 2] | None = None
+    by_region: bool | None = None
     spacing_mm: tuple[float, float, float] | None = None
     patch: Triple | None = None
     batch: int | None = Field(None, ge=1)

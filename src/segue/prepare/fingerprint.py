@@ -39,6 +39,7 @@ class Fingerprint(BaseModel):
     dimension: int
     channels: list[Channel]
     labels: dict[int, str]
+    regions: dict[str, list[int]] = {}
     ignore_label: int | None
     mirror_axes: list[int]
     cases: int
@@ -73,6 +74,7 @@ def fingerprint(
         dimension=card.dimension,
         channels=card.channels,
         labels=card.labels,
+        regions=card.regions,
         ignore_label=card.ignore_label,
         mirror_axes=sorted(names[axis] for axis in card.mirror_axes),
         cases=len(sound),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from segue.catalogue import Channel
 from segue.core.config import validate
+from segue.core.errors import UsageError
 from segue.prepare.choices import Machine, Network, Normalisation, Plan, PlanOverrides
 from segue.prepare.fingerprint import Fingerprint, Intensities
 from segue.prepare.plan_classes import plan_classes
 from segue.prepare.plan_masks import plan_masks
+from segue.prepare.regions import Region, painted_regions
+from segue.prepare.sizes import Size
 
 
 def plan(
@@ -15,8 +20,12 @@ def plan(
     machine: Machine,
     overrides: PlanOverrides | None = None,
     network: Network | None = None,
+    size: Size | None = None,
 ) -> Plan:
     """Choose spacing, normalisation, patch, batch and network.
+
+    Args:
+        size: of a segmentation, what a step may cost; what such a machine usually manages, if not given.
 
     Raises:
         UsageError: an override that cannot be (a patch that the network cannot halve often enough, say).
@@ -27,7 +36,7 @@ def plan(
     if facts.task == "classification":
         chosen = plan_classes(facts, machine, mine, wanted, reasons)
     else:
-        chosen = plan_masks(facts, machine, mine, wanted, reasons)
+        chosen = plan_masks(facts, machine, mine, wanted, reasons, size)
     chosen |= {
         "dataset": facts.dataset,
         "task": facts.task,
@@ -35,6 +44,7 @@ def plan(
         "channels": facts.channels,
         "labels": facts.labels,
         "ignore_label": facts.ignore_label,
+        "regions": _regions(facts, mine, reasons),
         "mirror_axes": facts.mirror_axes,
         "normalisation": [
             _normalisation(channel, values, facts, reasons)
@@ -45,6 +55,7 @@ def plan(
     reasons["mirror_axes"] = (
         "the card names these axes as mirror-symmetric" if facts.mirror_axes else "the card names no symmetric axis"
     )
+    mine.pop("by_region", None)
     for name, value in mine.items():
         chosen[name] = value
         reasons[name] = "set by you"
@@ -52,6 +63,26 @@ def plan(
         said = ", ".join([*([wanted.name] if wanted.name else []), *wanted.args])
         reasons["network"] = "set by you" + ("" if wanted.target else f" in part: {said}")
     return validate(Plan, chosen, source="plan")
+
+
+def _regions(facts: Fingerprint, mine: dict[str, Any], reasons: dict[str, str]) -> list[Region]:
+    wanted = mine.get("by_region")
+    if facts.task == "classification" or wanted is False:
+        return []
+    found = painted_regions(facts.regions, facts.labels)
+    if found:
+        reasons["regions"] = (
+            f"the card names unions of labels ({', '.join(facts.regions)}): the network answers for each of them, "
+            "and they are painted over each other in this order"
+        )
+    elif wanted:
+        raise UsageError(
+            "there are no regions to learn",
+            where="plan.by_region",
+            value=", ".join(facts.regions) or "the card names none",
+            remedy="name unions of labels under 'regions' in the card that can be painted over each other",
+        )
+    return found
 
 
 def _normalisation(channel: Channel, values: Intensities, facts: Fingerprint, reasons: dict[str, str]) -> Normalisation:

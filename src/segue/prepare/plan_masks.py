@@ -14,6 +14,7 @@ from segue.core.config import merged
 from segue.core.errors import UsageError
 from segue.prepare.choices import Machine, Network, Triple, as_triple, crossed
 from segue.prepare.fingerprint import Fingerprint
+from segue.prepare.sizes import Size, usual_size
 
 # Coarser than this many times the finest axis, an axis is not strided until the others have caught up.
 _ANISOTROPY = 2.0
@@ -22,9 +23,17 @@ _STEM_FROM_PIXELS = 128**2
 
 
 def plan_masks(
-    facts: Fingerprint, machine: Machine, mine: dict[str, Any], wanted: Network, reasons: dict[str, str]
+    facts: Fingerprint,
+    machine: Machine,
+    mine: dict[str, Any],
+    wanted: Network,
+    reasons: dict[str, str],
+    size: Size | None = None,
 ) -> dict[str, Any]:
     """The fields of a :class:`Plan` but for normalisation; ``mine`` are a person's own choices.
+
+    Args:
+        size: what a step may cost; what such a machine usually manages, if not given.
 
     Raises:
         UsageError: a choice that cannot be (a patch that the network cannot halve often enough, say).
@@ -32,9 +41,10 @@ def plan_masks(
     if wanted.name not in (None, "unet"):
         raise UsageError("this network classifies, and the dataset has masks", where=f"network.name: {wanted.name}")
     dimension, slice_axis = _dimension(facts, mine, reasons)
+    size = size or usual_size(machine, dimension)
     spacing = mine.get("spacing_mm") or _spacing(facts, slice_axis, reasons)
     shapes = _shapes_at(facts, spacing, slice_axis)
-    target_patch = mine.get("patch") or _patch_goal(shapes, spacing, machine, dimension, reasons)
+    target_patch = mine.get("patch") or _patch_goal(shapes, spacing, size, reasons)
     if slice_axis is not None and target_patch[slice_axis] != 1:
         raise UsageError(
             "a patch of a 2-D network is one voxel thick",
@@ -42,7 +52,7 @@ def plan_masks(
             value=f"{crossed(target_patch)}, slices along axis {slice_axis}",
             remedy="write 1 there",
         )
-    args = _unet(target_patch, spacing, machine, dimension)
+    args = _unet(target_patch, spacing, size, dimension)
     patch = mine.get("patch") or _rounded(target_patch, shapes, _divisor(args))
     reasons["network"] = (
         f"{dimension}-D U-Net of {len(args['strides'])} levels, "
@@ -68,7 +78,7 @@ def plan_masks(
         "slice_axis": slice_axis,
         "spacing_mm": spacing,
         "patch": patch,
-        "batch": _batch(patch, machine, dimension, reasons),
+        "batch": _batch(patch, size, reasons),
         "network": Network(target=wanted.target, args=wanted.args if wanted.target else merged(args, wanted.args)),
         "foreground_share": _foreground_share(facts, shapes, patch, slice_axis, reasons),
         "overlap": 0.5,
@@ -129,23 +139,8 @@ def _shapes_at(facts: Fingerprint, spacing: tuple[float, float, float], slice_ax
     return shapes
 
 
-def _voxel_budget(machine: Machine, dimension: int) -> tuple[int, int, str]:
-    """Largest patch, voxels per step, and where the two come from."""
-    if dimension == 2:
-        if machine.kind == "cpu":
-            return 256**2, 6 * 256**2, f"about what {machine.cores} cores learn from fastest"
-        return 512**2, 16 * 512**2, f"{machine.memory_gb:.0f} GB of memory on {machine.kind}"
-    if machine.kind == "cpu":
-        return 112_000, 360_000, f"about what {machine.cores} cores learn from fastest"
-    if machine.kind == "cuda" and machine.memory_gb >= 10:
-        return 128**3, 2 * 128**3, f"{machine.memory_gb:.0f} GB of GPU memory"
-    return 96**3, 2 * 96**3, f"{machine.memory_gb:.0f} GB of memory on {machine.kind}"
-
-
-def _patch_goal(
-    shapes: np.ndarray, spacing: tuple[float, float, float], machine: Machine, dimension: int, reasons: dict[str, str]
-) -> Triple:
-    largest, _, source = _voxel_budget(machine, dimension)
+def _patch_goal(shapes: np.ndarray, spacing: tuple[float, float, float], size: Size, reasons: dict[str, str]) -> Triple:
+    largest, source = size.patch_voxels, size.source
     most = np.ceil(np.percentile(shapes, 90, axis=0)).astype(int)
     if most.prod() <= largest:
         reasons["patch"] = (
@@ -166,7 +161,7 @@ def _patch_goal(
     return as_triple(np.maximum(1, np.floor(patch)).astype(int))
 
 
-def _unet(patch: Triple, spacing: tuple[float, float, float], machine: Machine, dimension: int) -> dict[str, Any]:
+def _unet(patch: Triple, spacing: tuple[float, float, float], chosen: Size, dimension: int) -> dict[str, Any]:
     size, step = np.array(patch, dtype=float), np.array(spacing, dtype=float)
 
     def stride() -> list[int]:
@@ -176,11 +171,12 @@ def _unet(patch: Triple, spacing: tuple[float, float, float], machine: Machine, 
         size, step = size / factor, step * factor
         return [int(n) for n in factor]
 
-    small = machine.kind == "cpu"
+    small = chosen.network == "stem"
     # Small slices cost a CPU little even at full resolution.
     stem = stride() if small and (dimension == 3 or size.prod() > _STEM_FROM_PIXELS) else [1, 1, 1]
-    widths = [32, 64, 128, 256, 512, 512] if dimension == 2 else [32, 64, 128, 256, 320, 320]
-    widths = widths[: (4 if dimension == 2 else 3) if small else 6]
+    widths = chosen.widths
+    if dimension == 2:
+        widths = [32, 64, 128, 256, 512, 512][: 4 if small else 6]
     strides = [[1, 1, 1]]
     while len(strides) < len(widths) and (size >= 2 * _SMALLEST_FEATURE_MAP).any():
         strides.append(stride())
@@ -198,9 +194,8 @@ def _rounded(patch: Triple, shapes: np.ndarray, divisor: np.ndarray) -> Triple:
     return as_triple(np.maximum(1, number).astype(int) * divisor)
 
 
-def _batch(patch: Triple, machine: Machine, dimension: int, reasons: dict[str, str]) -> int:
-    _, voxels, source = _voxel_budget(machine, dimension)
-    most = 32 if dimension == 2 else 4 if machine.kind == "cpu" else 16
+def _batch(patch: Triple, size: Size, reasons: dict[str, str]) -> int:
+    voxels, source, most = size.step_voxels, size.source, size.most_images
     batch = int(np.clip(round(voxels / np.prod(patch)), 2, most))
     reasons["batch"] = f"{voxels} voxels a step ({source}) over {int(np.prod(patch))} of a patch, between 2 and {most}"
     return batch

@@ -1,6 +1,6 @@
 """Batches, the loop, checkpoints, and the run folder."""
 
-from segue.train.batches import Batches, padding_values
+from segue.train.batches import IN_MEMORY_BYTES, Batches, padding_values
 from segue.train.checkpoint import load_checkpoint, save_checkpoint
 from segue.train.classes import ClassBatches, ClassImages, ClassObjective, answered, truth_rows
 from segue.train.device import machine, pick_device
@@ -8,10 +8,13 @@ from segue.train.loop import Trainer, TrainResult, TrainTask
 from segue.train.masks import MaskObjective
 from segue.train.network import build_network, in_fast_layout
 from segue.train.objective import Objective
+from segue.train.probe import measure, step_bytes, step_flops
 from segue.train.run import EventLog, Run, read_events
 from segue.train.settings import TrainSettings
+from segue.train.world import World, world
 
 __all__ = [
+    "IN_MEMORY_BYTES",
     "Batches",
     "ClassBatches",
     "ClassImages",
@@ -24,14 +27,19 @@ __all__ = [
     "TrainSettings",
     "TrainTask",
     "Trainer",
+    "World",
     "answered",
     "build_network",
     "in_fast_layout",
     "load_checkpoint",
     "machine",
+    "measure",
     "padding_values",
     "pick_device",
     "read_events",
     "save_checkpoint",
+    "step_bytes",
+    "step_flops",
     "truth_rows",
+    "world",
 ]

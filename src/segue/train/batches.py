@@ -14,7 +14,7 @@ from segue.core.seeds import generator
 from segue.prepare import Plan, PreparedCase
 
 # Up to this much, the prepared cases are copied into memory once; beyond, patches come from the memory maps.
-_IN_MEMORY_BYTES = 2_000_000_000
+IN_MEMORY_BYTES = 2_000_000_000
 
 
 def padding_values(plan: Plan) -> np.ndarray:
@@ -28,14 +28,18 @@ class Batches:
 
     Cases come in shuffled passes, so each is seen equally often. ``plan.foreground_share`` of the patches are
     centred on a voxel of a random label of the case. The next batch is read while the device works.
+
+    Args:
+        rows: of every batch, only these are read.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], plan: Plan, seed: int) -> None:
+    def __init__(self, cases: Sequence[PreparedCase], plan: Plan, seed: int, rows: slice | None = None) -> None:
         self.cases, self.plan, self.seed = list(cases), plan, seed
+        self.rows = rows or slice(0, plan.batch)
         self._padding = padding_values(plan)
         self._images = [case.image for case in self.cases]
         self._labels = [case.labels for case in self.cases]
-        if sum(a.nbytes for a in [*self._images, *self._labels]) <= _IN_MEMORY_BYTES:
+        if sum(a.nbytes for a in [*self._images, *self._labels]) <= IN_MEMORY_BYTES:
             self._images = [np.array(image) for image in self._images]
             self._labels = [np.array(labels) for labels in self._labels]
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -74,10 +78,11 @@ class Batches:
         random = generator(self.seed, "batch", step)
         members = self._members(step)
         patch = self.plan.patch
-        images = np.empty((len(members), len(self._padding), *patch), dtype=np.float32)
-        labels = np.zeros((len(members), *patch), dtype=np.int64)
-        for row, number in enumerate(members):
-            start = self._start(number, random)
+        # Every process draws for the whole batch, and reads its own part.
+        chosen = [(number, self._start(number, random)) for number in members][self.rows]
+        images = np.empty((len(chosen), len(self._padding), *patch), dtype=np.float32)
+        labels = np.zeros((len(chosen), *patch), dtype=np.int64)
+        for row, (number, start) in enumerate(chosen):
             self._cut(images[row], labels[row], number, start)
         return torch.from_numpy(images), torch.from_numpy(labels)
 

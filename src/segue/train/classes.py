@@ -13,11 +13,15 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from segue.core.seeds import generator, stream_seed
+from segue.core.seeds import generator
 from segue.metrics import class_aucs, mean_auc, truth_table
-from segue.model import AugmentSettings, ClassLoss, augment, draw_augmentation, probabilities
+from segue.model import AugmentSettings, ClassLoss, probabilities
 from segue.prepare import Plan, Stack
+from segue.train.network import in_layout
 from segue.train.objective import Autocast, Validation
+from segue.train.settings import TrainSettings
+from segue.train.variation import Variation
+from segue.train.world import World
 
 # Larger ones are read from the memory map.
 _IN_MEMORY_BYTES = 2_000_000_000
@@ -92,9 +96,12 @@ class ClassImages:
 class ClassBatches:
     """The training batches: shuffled passes, each batch one gather, the next one read while the device works."""
 
-    def __init__(self, images: ClassImages, truth: Float32[np.ndarray, "n k"], batch: int, seed: int) -> None:
+    def __init__(
+        self, images: ClassImages, truth: Float32[np.ndarray, "n k"], batch: int, seed: int, world: World
+    ) -> None:
         self.images, self.truth, self.seed = images, truth, seed
         self.size = min(batch, len(truth))
+        self.rows = world.rows(self.size)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._next: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
@@ -122,7 +129,7 @@ class ClassBatches:
         return self._order[1]
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor]:
-        numbers = self.members(step)
+        numbers = self.members(step)[self.rows]
         return self.images(numbers), torch.from_numpy(self.truth[numbers])
 
     def close(self) -> None:
@@ -134,41 +141,70 @@ class ClassObjective:
 
     metric = "auc"
 
-    def __init__(self, plan: Plan, seed: int, train: Stack, val: Stack | None, smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        seed: int,
+        train: Stack,
+        val: Stack | None,
+        settings: TrainSettings | None = None,
+        world: World | None = None,
+    ) -> None:
         self.plan, self.seed = plan, seed
+        self.settings, self.world = settings or TrainSettings(), world or World()
         assert plan.classes is not None and plan.class_shift is not None, "the plan of a classification"
         self.classes = plan.classes
-        self.batches = ClassBatches(ClassImages(train, plan), truth_rows(train, plan), plan.batch, seed)
-        self.batch_shape: tuple[int, ...] = (self.batches.size, len(plan.channels), *plan.patch)
+        self.batches = ClassBatches(ClassImages(train, plan), truth_rows(train, plan), plan.batch, seed, self.world)
+        self._filled = -(-self.batches.size // self.world.size)
+        self.batch_shape: tuple[int, ...] = (self._filled, len(plan.channels), *plan.patch)
         self.steps_per_epoch = -(-len(train) // self.batches.size)
         self.can_validate = val is not None
         self._val = ClassImages(val, plan) if val is not None else None
-        self._loss = ClassLoss(plan.classes, torch.tensor(plan.class_shift), smoothing)
+        self._loss = ClassLoss(plan.classes, torch.tensor(plan.class_shift), self.settings.label_smoothing)
 
     @cached_property
-    def _augmentation(self) -> AugmentSettings:
+    def _variation(self) -> Variation:
         axes = tuple(self.plan.mirror_axes)
-        if self.plan.vary_intensities:
-            return AugmentSettings(mirror_axes=axes)
-        return AugmentSettings(
-            mirror_axes=axes, brightness_probability=0.0, contrast_probability=0.0, gamma_probability=0.0
+        settings = AugmentSettings(mirror_axes=axes)
+        if not self.plan.vary_intensities:
+            settings = AugmentSettings(
+                mirror_axes=axes, brightness_probability=0.0, contrast_probability=0.0, gamma_probability=0.0
+            )
+        return Variation(
+            settings,
+            self.settings.augmentation,
+            self.plan.spacing_mm,
+            torch.zeros(len(self.plan.channels)),
+            self.seed,
+            self.batches.rows,
+            self.batches.size,
         )
 
     def batch(self, step: int, device: torch.device, vary: bool) -> tuple[Tensor, Tensor]:
         images, truth = self.batches(step)
         images = images.to(device, non_blocking=True)
         if vary:
-            random = torch.Generator().manual_seed(stream_seed(self.seed, "augment", step))
-            drawn = draw_augmentation(self._augmentation, len(images), images.shape[1], random)
-            padding = torch.zeros(images.shape[1], device=device)
-            images, _ = augment(images, None, drawn, self.plan.spacing_mm, padding)
+            images, _ = self._variation(images, None, step)
+        missing = self._filled - len(images)
+        if missing:
+            # A process that has fewer images than others: what is not a number counts nowhere.
+            images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+            truth = torch.cat([truth, truth.new_full((missing, truth.shape[1]), torch.nan)])
         return images, truth.to(device)
 
     def names(self, step: int) -> list[str]:
         return [self.batches.images.stack.cases[number].id for number in self.batches.members(step)]
 
     def loss(self, logits: Any, truth: Tensor) -> Tensor:
-        return self._loss(logits, truth)
+        if self.world.size == 1:
+            return self._loss(logits, truth)
+        there = ~truth.isnan().any(1)
+        several = isinstance(logits, list | tuple)
+        kept = [part[there] for part in logits] if several else logits[there]
+        nothing = sum(part.sum() for part in logits) * 0 if several else logits.sum() * 0
+        mine = self._loss(kept, truth[there]) * there.sum() if there.any() else nothing
+        sums = self.world.total(torch.stack([mine, there.sum().to(mine)]))
+        return sums[0] / sums[1]
 
     def validate(self, network: nn.Module, autocast: Autocast, device: torch.device) -> Validation:
         assert self._val is not None, "only called where there are validation cases"
@@ -202,8 +238,3 @@ def answered(
         with torch.inference_mode(), autocast():
             answers = sum(probabilities(network(in_layout(batch.flip(view))), plan.classes) for view in views)
         yield (torch.as_tensor(answers) / len(views)).cpu().numpy()
-
-
-def in_layout(images: Tensor) -> Tensor:
-    """On a CPU with the channels last, as :func:`segue.train.network.in_fast_layout` lays the weights."""
-    return images.contiguous(memory_format=torch.channels_last_3d) if images.device.type == "cpu" else images

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from segue.core.errors import MachineError
 from segue.core.executor import cpu_count
+from segue.core.memory import installed_memory_gb
 from segue.prepare import Machine
 
 
@@ -38,8 +37,14 @@ def machine(device: torch.device) -> Machine:
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory / 1e9
         return Machine("cuda", cpu_count(), memory)
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    return Machine("mps" if device.type == "mps" else "cpu", cpu_count(), pages)
+    return Machine("mps" if device.type == "mps" else "cpu", cpu_count(), installed_memory_gb())
+
+
+def describe_device(device: torch.device) -> str:
+    """``cpu, 2 threads``, or the GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segue.core.seeds import stream_seed
+from segue.core.errors import UsageError
 from segue.metrics import overlap
-from segue.model import AugmentSettings, DiceCrossEntropy, augment, draw_augmentation, sliding_window
-from segue.prepare import Plan, PreparedCase
+from segue.model import AugmentSettings, SegmentationLoss, sliding_window
+from segue.prepare import Plan, PreparedCase, labels_of
 from segue.train.batches import Batches, padding_values
+from segue.train.importing import imported
 from segue.train.objective import Autocast, Validation
+from segue.train.settings import LossSettings, TrainSettings
+from segue.train.variation import Variation
+from segue.train.world import World
+
+# Counts nowhere in the loss: fills up the part of a process that has fewer images of a batch than others.
+_NOWHERE = -1
 
 
 class MaskObjective:
-    """See :class:`segue.train.objective.Objective`."""
+    """See :class:`segue.train.objective.Objective`.
+
+    Args:
+        world: the processes that train together; this one prepares its part of every batch only.
+    """
 
     metric = "dice"
 
-    def __init__(self, plan: Plan, seed: int, train: Sequence[PreparedCase], val: Sequence[PreparedCase]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        seed: int,
+        train: Sequence[PreparedCase],
+        val: Sequence[PreparedCase],
+        settings: TrainSettings | None = None,
+        world: World | None = None,
+    ) -> None:
         self.plan, self.seed, self.val = plan, seed, list(val)
-        self.batches = Batches(train, plan, seed)
-        self.loss = DiceCrossEntropy(ignore_label=plan.ignore_label)
-        self.batch_shape: tuple[int, ...] = (plan.batch, len(plan.channels), *plan.patch)
+        self.settings, self.world = settings or TrainSettings(), world or World()
+        rows = self.world.rows(plan.batch)
+        self._filled = -(-plan.batch // self.world.size)
+        self.batches = Batches(train, plan, seed, rows)
+        self.loss: Callable[[Any, Tensor], Tensor] = make_loss(self.settings.loss, plan, self.world)
+        self.batch_shape: tuple[int, ...] = (self._filled, len(plan.channels), *plan.patch)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.can_validate = bool(val)
-        self._augmentation = AugmentSettings(mirror_axes=tuple(plan.mirror_axes))
         self._padding = torch.from_numpy(padding_values(plan))
+        self._variation = Variation(
+            AugmentSettings(mirror_axes=tuple(plan.mirror_axes)),
+            self.settings.augmentation,
+            plan.spacing_mm,
+            self._padding,
+            seed,
+            rows,
+            plan.batch,
+        )
 
     def batch(self, step: int, device: torch.device, vary: bool) -> tuple[Tensor, Tensor]:
         images, labels = self.batches(step)
         if device.type == "cuda":
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         if vary:
-            random = torch.Generator().manual_seed(stream_seed(self.seed, "augment", step))
-            drawn = draw_augmentation(self._augmentation, len(images), images.shape[1], random)
-            padding = self._padding.to(images.device)
-            images, labels = augment(images, labels, drawn, self.plan.spacing_mm, padding)
+            images, labels = self._variation(images, labels, step)
+        missing = self._filled - len(images)
+        if missing:
+            images = torch.cat([images, images.new_zeros(missing, *self.batch_shape[1:])])
+            labels = torch.cat([labels, labels.new_full((missing, *self.plan.patch), _NOWHERE)])
         # Apple's MPS has no 3-D resampling, so there the batch is augmented before it goes to the device.
         return images.to(device), labels.to(device)
 
@@ -49,31 +80,68 @@ class MaskObjective:
 
     def validate(self, network: nn.Module, autocast: Autocast, device: torch.device) -> Validation:
         plan = self.plan
+        # Each process looks at every n-th case.
+        found = [self._dice(network, autocast, device, case) for case in self.val[self.world.rank :: self.world.size]]
         scores: dict[str, list[float]] = {name: [] for name in plan.labels.values()}
-        for case in self.val:
-            predicted = self._predict(network, autocast, device, np.asarray(case.image, dtype=np.float32))
-            truth = np.asarray(case.labels).astype(np.int64)
-            valid = None if plan.ignore_label is None else truth != plan.ignore_label
-            for number, count in overlap(predicted, truth, plan.labels, valid).items():
-                if count.dice is not None:
-                    scores[plan.labels[number]].append(count.dice)
+        for dices in self.world.gathered(found):
+            for name, dice in dices.items():
+                scores[name].append(dice)
         per_label = {name: float(np.mean(values)) for name, values in scores.items() if values}
         mean = float(np.mean(list(per_label.values()))) if per_label else 0.0
         return Validation(mean, {"dice": per_label, "mean_dice": mean})
 
     @torch.no_grad()
-    def _predict(self, network: nn.Module, autocast: Autocast, device: torch.device, image: np.ndarray) -> np.ndarray:
+    def _dice(
+        self, network: nn.Module, autocast: Autocast, device: torch.device, case: PreparedCase
+    ) -> dict[str, float]:
+        plan = self.plan
         with autocast():
-            logits: Any = sliding_window(
+            logits = sliding_window(
                 network,
-                torch.from_numpy(image),
-                patch=self.plan.patch,
-                overlap=self.plan.overlap,
-                batch=self.plan.batch,
+                torch.from_numpy(np.asarray(case.image, dtype=np.float32)),
+                patch=plan.patch,
+                overlap=plan.overlap,
+                batch=plan.batch,
                 device=device,
                 padding=self._padding,
             )
-        return logits.argmax(0).cpu().numpy()
+        predicted = labels_of(logits.cpu().numpy(), plan)
+        truth = np.asarray(case.labels).astype(np.int64)
+        valid = None if plan.ignore_label is None else truth != plan.ignore_label
+        counts = overlap(predicted, truth, plan.labels, valid)
+        return {plan.labels[number]: count.dice for number, count in counts.items() if count.dice is not None}
 
     def close(self) -> None:
         self.batches.close()
+
+
+def make_loss(settings: LossSettings, plan: Plan, world: World) -> Callable[[Any, Tensor], Tensor]:
+    """The loss that the settings name.
+
+    Raises:
+        UsageError: a loss of one's own cannot be imported or made, or the batch does not divide by the processes.
+    """
+    if settings.target is None:
+        return SegmentationLoss(
+            settings.voxels,
+            batch_dice=settings.batch_dice,
+            ignore_label=plan.ignore_label,
+            regions=[region.members for region in plan.regions] or None,
+            total=world.total,
+        )
+    where = f"train.loss.target: {settings.target}"
+    if plan.batch % world.size:
+        raise UsageError(
+            "a loss of your own needs a batch that divides by the processes",
+            where=where,
+            value=f"a batch of {plan.batch}, {world.size} processes",
+            remedy=f"--set plan.batch={world.size * -(-plan.batch // world.size)}",
+        )
+    kind = imported(settings.target, "loss", "train.loss.target")
+    try:
+        loss = kind(**settings.args)
+    except (TypeError, ValueError) as error:
+        raise UsageError("the loss cannot be made", where=where, value=error) from error
+    if not isinstance(loss, nn.Module):
+        raise UsageError("the loss is not a torch.nn.Module", where=where, value=type(loss).__name__)
+    return loss

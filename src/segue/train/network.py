@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segue.core.errors import UsageError
 from segue.model import Classifier, Planar, UNet
 from segue.prepare import Plan
+from segue.train.importing import imported
 
 
 def build_network(plan: Plan) -> nn.Module:
@@ -24,7 +24,8 @@ def build_network(plan: Plan) -> nn.Module:
         UsageError: the target cannot be imported or does not take the arguments.
     """
     classifies = plan.task == "classification"
-    inputs, outputs = len(plan.channels), len(plan.labels) if classifies else max(plan.labels) + 1
+    inputs = len(plan.channels)
+    outputs = len(plan.labels) if classifies else len(plan.regions) or max(plan.labels) + 1
     target = plan.network.target
     if target is None:
         try:
@@ -43,16 +44,7 @@ def _flattened(network: nn.Module, plan: Plan) -> nn.Module:
 
 
 def _own_network(target: str, inputs: int, outputs: int, args: dict[str, Any]) -> nn.Module:
-    module_name, _, class_name = target.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            "the network cannot be imported",
-            where=f"network.target: {target}",
-            value=error,
-            remedy='write it as "package.module:Class" and run where the package can be imported',
-        ) from error
+    kind = imported(target, "network", "network.target")
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UsageError("the network is not a torch.nn.Module", where=f"network.target: {target}", value=kind)
     try:
@@ -74,3 +66,8 @@ def in_fast_layout(network: nn.Module, device: torch.device) -> nn.Module:
             if layout is not None:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
     return network
+
+
+def in_layout(images: Tensor) -> Tensor:
+    """On a CPU with the channels last, as :func:`in_fast_layout` lays the weights."""
+    return images.contiguous(memory_format=torch.channels_last_3d) if images.device.type == "cpu" else images

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from segue.prepare import Budget
+from segue.train.settings import TrainSettings
 
 
 @dataclass
@@ -43,9 +44,13 @@ class Schedule:
         return min(1.0, max(self.elapsed_s / seconds, passed))
 
 
-def learning_rate(progress: float, peak: float, warm_up: float) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth of the peak (Loshchilov and Hutter, SGDR, 2017)."""
-    if progress < warm_up:
-        return peak * (0.05 + 0.95 * progress / warm_up)
-    along = (progress - warm_up) / (1 - warm_up)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, along))))
+def learning_rate(progress: float, peak: float, settings: TrainSettings) -> float:
+    """Linear warm-up, then down to a hundredth of the peak.
+
+    By half a cosine (Loshchilov and Hutter, SGDR, 2017), or by the polynomial of power 0.9 that nnU-Net takes.
+    """
+    if progress < settings.warm_up:
+        return peak * (0.05 + 0.95 * progress / settings.warm_up)
+    left = 1 - min(1.0, (progress - settings.warm_up) / (1 - settings.warm_up))
+    part = left**0.9 if settings.schedule == "poly" else 0.5 * (1 - math.cos(math.pi * left))
+    return peak * (0.01 + 0.99 * part)

@@ -29,6 +29,7 @@ class Experiment(Settings):
         root: where this dataset lies, if not there.
         output: the run folder (``runs/NAME`` if not given).
         fold: the patient-grouped fold that validates.
+        memory: what a training may use at most, such as ``8GB`` (what is free, if not given); of a GPU, its memory.
         cache: where prepared cases are kept (``DATA/prepared`` if not given).
         skip_bad: leave bad cases out instead of stopping.
     """
@@ -41,6 +42,7 @@ class Experiment(Settings):
     seed: int = Field(0, ge=0)
     budget: Budget = Budget()
     device: str = "auto"
+    memory: str | float | None = None
     plan: PlanOverrides = PlanOverrides()
     network: Network = Network()
     train: TrainSettings = TrainSettings()

@@ -13,7 +13,7 @@ from segue.catalogue import Card, Case, Dataset, Target, is_known, open_dataset
 from segue.catalogue.recognise import MixedLabelsError
 from segue.core.console import say, stage
 from segue.core.errors import DataError
-from segue.core.executor import map_cases
+from segue.core.executor import cpu_count, map_cases
 from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
 from segue.images import image_stem, is_image, read
 from segue.prepare import (
@@ -185,7 +185,7 @@ def examine_all(
     tasks = [ExamineTask(case, dataset.card, cache, annotated and case.split == "train") for case in cases]
     with stage("check", len(tasks)) as shown:
         results = []
-        for task, result in map_cases(examine, tasks, workers=_workers(cases, workers)):
+        for task, result in map_cases(examine, tasks, workers=workers_for(cases, workers)):
             if isinstance(result, DataError):
                 raise result
             results.append(result)
@@ -206,7 +206,7 @@ def prepare_all(
     tasks = [PrepareTask(case, dataset.card, plan, cache) for case in cases]
     ready = {}
     with stage("prepare", len(tasks)) as shown:
-        for task, result in map_cases(prepare_case, tasks, workers=_workers(cases, workers)):
+        for task, result in map_cases(prepare_case, tasks, workers=workers_for(cases, workers)):
             if isinstance(result, DataError):
                 raise result
             ready[task.id] = result
@@ -215,14 +215,15 @@ def prepare_all(
     return ready
 
 
-def _workers(cases: Sequence[Case], workers: int | None) -> int | None:
+def workers_for(cases: Sequence[Case], workers: int | None) -> int:
+    """How many processes work on these cases: one for little, else one per core."""
     if workers is not None:
         return workers
     size = 0
     for case in cases:
         size += sum(path.stat().st_size for path in case.image_files if path.exists())
         if size > _PARALLEL_FROM_BYTES:
-            return None
+            return cpu_count()
     return 1
 
 
@@ -297,7 +298,7 @@ def stack_all(card: Card, cases: Sequence[Case], plan: Plan, cache: Path, worker
         with stage("prepare", len(tasks)) as shown:
 
             def images() -> Iterator[np.ndarray]:
-                for task, result in map_cases(sized_case, tasks, workers=_workers(cases, workers)):
+                for task, result in map_cases(sized_case, tasks, workers=workers_for(cases, workers)):
                     if isinstance(result, DataError):
                         raise result
                     yield result

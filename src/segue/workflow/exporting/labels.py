@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segue.catalogue import Card
+from segue.prepare import painting_order, with_missing
 
 _RESERVED = ("background", "ignore")
 
@@ -47,7 +48,8 @@ def nnunet_labels(card: Card) -> NnunetLabels:
     regions = {name: {numbers[member] for member in members} for name, members in card.regions.items()}
     labels, order = plain, None
     if any(len(members) > 1 for members in regions.values()):
-        completed = _completed(regions, plain)
+        free = {_free_name(name, min(members)): members for name, members in regions.items()}
+        completed = with_missing(free, {number: name for name, number in plain.items() if isinstance(number, int)})
         painted = painting_order(completed)
         if painted is None:
             notes.append(
@@ -64,39 +66,6 @@ def nnunet_labels(card: Card) -> NnunetLabels:
                 notes.append(f"labels that no region holds are regions of their own: {', '.join(added)}")
     ignored = {"ignore": numbers[card.ignore_label]} if card.ignore_label is not None else {}
     return NnunetLabels(numbers, {"background": 0, **labels, **ignored}, order, tuple(notes))
-
-
-def painting_order(regions: dict[str, set[int]]) -> list[tuple[str, int]] | None:
-    """Regions in an order, each with a label, so that painting them one over the other gives every label back.
-
-    Larger regions come first where there is a choice. None if no order does it.
-
-    A region that is painted later wins; so a label comes back right if the last region that holds it carries it.
-    Chosen from the last to the first, a region fits if it holds at most one label that no later region holds. Taking
-    one that fits never spoils the chance of another, so if this finds no order, there is none.
-    """
-    left = dict(regions)
-    open_labels = set().union(*regions.values())
-    backwards = []
-    while left:
-        fitting = [name for name, members in left.items() if len(members & open_labels) <= 1]
-        if not fitting:
-            return None
-        name = min(reversed(fitting), key=lambda name: len(left[name]))
-        members = left.pop(name)
-        backwards.append((name, min(members & open_labels or members)))
-        open_labels -= members
-    return backwards[::-1]
-
-
-def _completed(regions: dict[str, set[int]], plain: dict[str, int | list[int]]) -> dict[str, set[int]]:
-    """The regions, and each label that none of them holds: nnU-Net would not know it otherwise."""
-    held = set().union(*regions.values())
-    completed = {_free_name(name, min(members)): members for name, members in regions.items()}
-    for name, number in plain.items():
-        if isinstance(number, int) and number not in held:
-            completed[name if name not in completed else f"{name} {number}"] = {number}
-    return completed
 
 
 def _free_name(name: str, number: int) -> str:

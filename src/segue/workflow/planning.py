@@ -1,0 +1,161 @@
+"""From a dataset and an experiment to a plan, and to the cases that train and validate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from segue.acquire import GetOptions, get
+from segue.catalogue import Case, Dataset, Split, open_dataset, resolve, split_cases
+from segue.core.console import say
+from segue.core.errors import DataError, UsageError
+from segue.prepare import Finding, Fingerprint, Plan
+from segue.train import pick_device
+from segue.workflow.experiment import Experiment
+from segue.workflow.fitting import Fitting
+from segue.workflow.look import look_at, require_sound
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A dataset that was looked at, and the plan that follows.
+
+    Attributes:
+        voxels: of each label, per case.
+        grids: shape and spacing (mm) of each case in RAS order.
+        fitting: what was tried; None where the plan is an earlier one.
+    """
+
+    dataset: Dataset
+    digests: dict[str, str]
+    findings: list[Finding]
+    left_out: list[Finding]
+    facts: Fingerprint
+    plan: Plan
+    voxels: dict[str, dict[int, int]]
+    grids: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]]
+    fitting: Fitting | None
+
+    @property
+    def sound(self) -> list[Case]:
+        bad = {finding.case for finding in self.left_out}
+        return [case for case in _drawn_from(self.dataset) if case.annotated and case.id not in bad]
+
+
+def brought(experiment: Experiment) -> Dataset:
+    """The dataset, generated first if it is one of those and not there.
+
+    Raises:
+        DataError: it is not there, and how to get it.
+    """
+    card, root = resolve(experiment.dataset, experiment.data, experiment.root)
+    if not root.is_dir() and card.access.kind == "generated":
+        return get(card, root, GetOptions(workers=experiment.workers))
+    return open_dataset(experiment.dataset, experiment.data, experiment.root)
+
+
+def _drawn_from(dataset: Dataset) -> list[Case]:
+    """What trains and validates: the training part, and the annotated cases of the dataset's own validation set."""
+    return [case for case in dataset.cases if case.split == "train" or (case.split == "val" and case.annotated)]
+
+
+def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None) -> Planned:
+    """Look at every annotated case and plan.
+
+    Args:
+        kept: the plan of the run that goes on: nothing is planned or measured again.
+
+    Raises:
+        DataError: bad cases without ``skip_bad``, or no sound case.
+        UsageError: nothing is annotated in this kind of dataset.
+    """
+    card = dataset.card
+    if card.task == "unlabelled":
+        raise UsageError("this dataset has no labels to learn from", where=card.name)
+    device = pick_device(experiment.device)
+    if not dataset.labelled:
+        raise DataError(
+            "no annotated case to train on",
+            where=dataset.root,
+            value=f"{len(dataset.cases)} images without label",
+            remedy="put the labels where the card's layout expects them",
+        )
+    if dataset.left_out:
+        say(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
+    drawn_from = _drawn_from(dataset)
+    looked = look_at(
+        dataset, drawn_from, experiment.cache_folder, experiment.cache_folder / "arrays", experiment.workers
+    )
+    twins = [finding for finding in looked.findings if "same image" in finding.what]
+    if twins:
+        say(f"warning: {len(twins)} findings of images that stand in two parts, such as {twins[0].case}: segue check")
+    left_out = require_sound(looked, experiment.skip_bad, card.name)
+    facts = looked.fingerprint(card)
+    _require_every_class(facts, experiment.skip_bad)
+    fitting = None
+    if kept is None:
+        fitting = Fitting(facts, device, experiment)
+        kept = fitting.plan(experiment.budget_for(card.task).seconds)
+    voxels = {e.case: e.label_voxels for e in looked.examinations}
+    grids = {e.case: (e.shape, e.spacing_mm) for e in looked.examinations if e.shape and e.spacing_mm}
+    return Planned(dataset, looked.digests, looked.findings, left_out, facts, kept, voxels, grids, fitting)
+
+
+def _require_every_class(facts: Fingerprint, skip_bad: bool) -> None:
+    empty = [facts.labels[number] for number, count in facts.class_counts.items() if not count]
+    if empty and not skip_bad:
+        raise DataError(
+            "a class has no image to train on",
+            where=facts.dataset,
+            value=", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else ""),
+            remedy="add images of it, take it out of 'labels' in the card, or train without it: --skip-bad",
+        )
+
+
+def sound_split(planned: Planned, fold: int) -> Split:
+    """The fold drawn over all annotated patients, then without the bad cases: skipping one moves no other.
+
+    Raises:
+        DataError: one side is empty.
+    """
+    split = split_cases(planned.dataset, fold)
+    sound = {case.id for case in planned.sound}
+    kept = replace(
+        split,
+        train=tuple(case for case in split.train if case.id in sound),
+        val=tuple(case for case in split.val if case.id in sound),
+    )
+    for name, cases in (("training", kept.train), ("validation", kept.val)):
+        if not cases:
+            raise DataError(
+                f"no sound case is left for {name}",
+                where=f"{planned.dataset.card.name}, fold {fold}",
+                remedy="mend the bad cases, or take another fold",
+            )
+    return kept
+
+
+def require_every_label(planned: Planned, split: Split, where: str, skip_bad: bool) -> None:
+    """Every label must be there to learn, and should be there to measure.
+
+    Raises:
+        DataError: a label is in no training case.
+    """
+    if planned.plan.task == "classification":
+        return
+    for cases, part in ((split.train, "training"), (split.val, "validation")):
+        absent = [
+            name
+            for number, name in planned.plan.labels.items()
+            if cases and not any(planned.voxels.get(case.id, {}).get(number) for case in cases)
+        ]
+        if not absent:
+            continue
+        names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        if part == "training" and not skip_bad:
+            raise DataError(
+                "a label is in no training case, so that nothing can learn it",
+                where=where,
+                value=f"{names}: 0 voxels in {len(cases)} cases",
+                remedy="take another fold, take it out of 'labels' in the card, or train without it: --skip-bad",
+            )
+        say(f"warning: {where}: no {part} case has {names}")
