@@ -2,13 +2,13 @@
 
     python benchmarks/sts_petct.py --source PATH/sts-petct/nifti --minutes 6
 
-27 patients with PET and CT on different grids, cropped 5 cm round the tumour (which tells something about where it is;
-whole bodies are harder). Both are brought to the CT's grid: it is the finer one (1 mm in the plane where the PET has 4 to
-5.5), so neither the mask's outline nor the CT is blurred, and the PET covers 91 % or more of it, while the CT covers as
-little as 74 % of the PET's. Outside the PET's field of view the SUV is 0.
+27 patients with PET and CT on different grids, cropped 5 cm round the tumour (which tells something about where it
+is; whole bodies are harder). Both are brought to the CT's grid: it is the finer one (1 mm in the plane where the PET
+has 4 to 5.5), so neither the mask's outline nor the CT is blurred, and the PET covers 91 % or more of it, while the CT
+covers as little as 74 % of the PET's. Outside the PET's field of view the SUV is 0.
 
-Every patient is predicted by the fold that did not train on it. Dice per patient on the CT's grid; the intervals are 95 %
-bootstrap intervals over patients, those of differences over the patients' own differences.
+Every patient is predicted by the fold that did not train on it. Dice per patient on the CT's grid; the intervals are
+95 % bootstrap intervals over patients, those of differences over the patients' own differences.
 """
 
 from __future__ import annotations
@@ -141,10 +141,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patients", type=int, help="only the first so many")
     parser.add_argument("--work", type=Path, help="keep images and runs here; a run that is there goes on")
+    parser.add_argument("--only-images", type=Path, help="write the images and their cards there, and stop")
     options = parser.parse_args()
     names = options.channels.split(",")
     if unknown := sorted(set(names) - set(CHANNELS)):
         parser.error(f"--channels: {', '.join(unknown)}; there are {', '.join(CHANNELS)}")
+    if options.only_images:
+        write_dataset(options.source, options.only_images, options.patients)
+        return
     folds = [int(word) for word in options.folds.split(",")]
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
