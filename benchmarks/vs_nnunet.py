@@ -210,6 +210,7 @@ def train_nnunet(
     output = places.work / "runs" / f"nnunet-{dataset.name}-{options.what}-{options.seed}"
     command = [options.peer / "bin" / "python", HERE / "nnunet_peer.py", dataset.number, "--seconds", seconds]
     command += ["--fold", options.fold, "--seed", options.seed, "--schedule", options.schedule, "--output", output]
+    command += ["--no-mirroring"] if options.no_mirroring else []
     found = watch(command, output.with_suffix(".log"), places.environment)
     return found, json.loads(found.printed.splitlines()[-1]), output
 
@@ -348,6 +349,7 @@ def parse() -> argparse.Namespace:
         made[name].add_argument("--fold", type=int, default=0)
         made[name].add_argument("--seed", type=int, default=0)
         made[name].add_argument("--schedule", choices=["fitted", "standard"], default="fitted", help="nnU-Net's")
+        made[name].add_argument("--no-mirroring", action="store_true", help="nnU-Net predicts eight times as fast so")
     made["reach"].add_argument("--dice", type=float, default=0.80)
     made["reach"].add_argument("--times", type=float, default=25.0, help="nnU-Net is stopped at so many times t")
     made["reach"].add_argument("--looks", type=int, default=100, help="segue validates at most so often")
