@@ -18,7 +18,7 @@ from segue.catalogue.layouts import index
 from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
 from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
 from segue.catalogue.locate import RECEIPT, card_above, dataset_at, is_look_alike, not_there, open_dataset, resolve
-from segue.catalogue.splits import Split, fold_count, split_cases
+from segue.catalogue.splits import Split, fold_count, require_apart, split_cases, whole, with_folds
 
 __all__ = [
     "RECEIPT",
@@ -55,8 +55,11 @@ __all__ = [
     "open_dataset",
     "overlap",
     "overlapping",
+    "require_apart",
     "resolve",
     "split_cases",
     "stored_mask",
     "terms",
+    "whole",
+    "with_folds",
 ]

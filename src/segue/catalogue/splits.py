@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segue.catalogue.dataset import Case, Dataset
@@ -44,8 +44,8 @@ def split_cases(dataset: Dataset, fold: int) -> Split:
     official = _annotated(dataset, "val")
     if dataset.folds:
         train_ids, val_ids = dataset.folds[fold]
-        train = [case for case in labelled if case.id in train_ids]
-        val = [case for case in labelled if case.id in val_ids]
+        train = [case for case in (*labelled, *official) if case.id in train_ids]
+        val = [case for case in (*labelled, *official) if case.id in val_ids]
     elif official:
         train, val = labelled, list(official)
     else:
@@ -53,6 +53,18 @@ def split_cases(dataset: Dataset, fold: int) -> Split:
         train = [case for case in labelled if case.patient not in held_out]
         val = [case for case in labelled if case.patient in held_out]
     split = Split(tuple(train), tuple(val), _annotated(dataset, "test"))
+    _refuse_leaks(dataset, split)
+    return split
+
+
+def whole(dataset: Dataset) -> Split:
+    """Every annotated case of the training and the validation set trains, nothing validates, the official test set
+    measures.
+
+    Raises:
+        DataError: a patient of the training set in the test set.
+    """
+    split = Split((*dataset.labelled, *_annotated(dataset, "val")), (), _annotated(dataset, "test"))
     _refuse_leaks(dataset, split)
     return split
 
@@ -92,10 +104,34 @@ def _refuse_leaks(dataset: Dataset, split: Split) -> None:
                 f"patients stand in the {one} and in the {other} set",
                 where=dataset.card.name,
                 value=", ".join(sorted(leaked)[:5]) + (f" and {len(leaked) - 5} more" if len(leaked) > 5 else ""),
-                remedy="take their cases out of one of the two"
-                if not dataset.folds
-                else f"mend {dataset.card.split.file}, or drop 'split.file' from the card: folds are drawn by patient",
+                remedy=_remedy(dataset),
             )
+
+
+def _remedy(dataset: Dataset) -> str:
+    if not dataset.folds:
+        return "take their cases out of one of the two"
+    if dataset.card.split.file is None:
+        return "mend the split file, or leave it out: folds are drawn by patient"
+    return f"mend {dataset.card.split.file}, or drop 'split.file' from the card: folds are drawn by patient"
+
+
+def require_apart(dataset: Dataset, splits: Sequence[Split]) -> None:
+    """Cross-validation measures each patient once.
+
+    Raises:
+        DataError: a patient validates in two folds.
+    """
+    where: dict[str, int] = {}
+    for number, split in enumerate(splits):
+        for patient in sorted({case.patient for case in split.val}):
+            if where.setdefault(patient, number) != number:
+                raise DataError(
+                    "a patient validates in two folds: no figure over all folds could count it once",
+                    where=dataset.card.name,
+                    value=f"{patient} in folds {where[patient]} and {number}",
+                    remedy="let each patient validate in one fold, or train one fold into a folder of its own",
+                )
 
 
 def shuffled_patients(cases: Sequence[Case], seed: int) -> list[str]:
@@ -103,6 +139,51 @@ def shuffled_patients(cases: Sequence[Case], seed: int) -> list[str]:
 
     patients = sorted({case.patient for case in cases})
     return [patients[n] for n in generator(seed, "split").permutation(len(patients))]
+
+
+def with_folds(dataset: Dataset, path: Path) -> Dataset:
+    """The dataset with the folds of a file (see :func:`read_folds`) in place of its own.
+
+    Raises:
+        DataError: the file is missing or has another form, names a case that is not annotated here, or has a case or
+            a patient on both sides of a fold.
+    """
+    usable = {case.id: case for case in dataset.cases if case.annotated and case.split != "test"}
+    if not path.is_file():
+        raise DataError("no such split file", where=path, remedy="check the path")
+    folds = read_folds(path, set(usable))
+    if not folds:
+        raise DataError("the list of folds is empty", where=path, remedy="give at least one fold")
+    for number, (train, val) in enumerate(folds):
+        where = f"{path}, fold {number}"
+        strange = sorted((train | val) - usable.keys() - dataset.left_out.keys())
+        if strange:
+            raise DataError(
+                "cases are named that are not among the annotated training cases here",
+                where=where,
+                value=_some(strange),
+                remedy=f"the cases here have names such as {min(usable)}",
+            )
+        both = sorted(train & val)
+        if both:
+            raise DataError(
+                "cases stand in 'train' and in 'val'", where=where, value=_some(both), remedy="take them out of one"
+            )
+        sides = [{usable[name].patient for name in side if name in usable} for side in (train, val)]
+        torn = sorted(sides[0] & sides[1])
+        if torn:
+            raise DataError(
+                "patients stand in 'train' and in 'val'",
+                where=where,
+                value=_some(torn),
+                remedy="put all cases of a patient on one side",
+            )
+    own = dataset.card.split.model_copy(update={"file": None})
+    return replace(dataset, folds=folds, card=dataset.card.model_copy(update={"split": own}))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def read_folds(path: Path, known: set[str]) -> Folds:

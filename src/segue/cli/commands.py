@@ -268,7 +268,7 @@ def prepare(
         **({"workers": workers} if workers else {}),
     }
     experiment = load_experiment(dataset, options, assignments or [])
-    planned = make_plan(experiment, brought(experiment))
+    planned = make_plan(experiment, brought(experiment), fit=False)
     ready = prepare_all(planned.dataset, planned.sound, planned.plan, experiment.cache_folder, workers)
     result(f"{len(ready)} cases prepared in {experiment.cache_folder}")
 
@@ -282,7 +282,10 @@ def train(
     hours: Hours = None,
     epochs: Epochs = None,
     steps: Steps = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Which fold validates (default: 0).")] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="The fold that validates (default: 0), cv for all of them, none for no fold.")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="Folds of your own: nnU-Net's splits_final.json.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another training (default: 0).")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     assignments: Set = None,
@@ -302,7 +305,15 @@ def train(
     from segue.workflow.training import dry_run
     from segue.workflow.training import train as run_train
 
-    given = {"data": data, "output": output, "fold": fold, "seed": seed, "device": device, "workers": workers}
+    given = {
+        "data": data,
+        "output": output,
+        "fold": fold,
+        "splits": splits,
+        "seed": seed,
+        "device": device,
+        "workers": workers,
+    }
     options: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value is not None
     }
@@ -362,10 +373,11 @@ def evaluate(
     from segue.core.errors import UsageError
     from segue.evaluate import metrics_table
     from segue.train import Run
-    from segue.workflow.measuring import evaluate_folders, evaluate_run
+    from segue.workflow.folds import evaluate_again
+    from segue.workflow.measuring import evaluate_folders
 
     if run is not None and pred is None and truth is None:
-        evaluations = evaluate_run(Run(run), device, workers=workers)
+        evaluations = evaluate_again(Run(run), device, workers)
     elif run is None and pred is not None and truth is not None:
         evaluations = [evaluate_folders(pred, truth, _label_names(labels), data, output, workers)]
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segue.catalogue import Label, open_dataset
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
+from segue.metrics import ComponentRule
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Pair:
     """Prediction and truth of one case.
 
     ``labels`` are measured but for those ``unlabelled`` in this case; voxels of ``ignore_label`` do not count.
+    ``rules`` are applied to the prediction before it is measured.
     """
 
     case: str
@@ -25,6 +27,7 @@ class Pair:
     labels: dict[int, str]
     ignore_label: int | None = None
     unlabelled: tuple[int, ...] = ()
+    rules: dict[int, ComponentRule] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -66,6 +66,10 @@ def _of_masks(evaluation: Evaluation) -> str:
         if name != ALL and invented and invented["n"]:
             volume = f"{invented['value']:.3f}" if pixel_ml is None else told(invented["value"])
             lines.append(f"{invented['n']} case(s) without {name}: {volume} {unit} false positive on average")
+    if evaluation.postprocessed is not None:
+        means = {name: metrics["dice"]["value"] for name, metrics in evaluation.postprocessed.items()}
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
+        lines.append(f"with post-processing, which was chosen on these cases: Dice {figures}")
     scored = [(case.mean_dice, case.case) for case in evaluation.cases if case.mean_dice is not None]
     if len(scored) > 3:
         lines.append("worst: " + ", ".join(f"{name} {dice:.3f}" for dice, name in sorted(scored)[:3]))

@@ -7,7 +7,7 @@ mean Dice and counted; where only one is empty, Dice is 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from segue.core.errors import DataError
 from segue.evaluate.pairs import Pair
 from segue.evaluate.part import ALL, PartEvaluation, ScoredCase
 from segue.images import read_labels
-from segue.metrics import bootstrap_ci95, overlap, unmatched_voxels
+from segue.metrics import bootstrap_ci95, overlap, postprocessed, unmatched_voxels
 from segue.prepare import read_mask
 
 _METRICS = ("dice", "volume_ml", "truth_volume_ml", "false_positive_ml", "false_negative_ml")
@@ -57,6 +57,7 @@ def score_pair(pair: Pair) -> CaseScores:
             remedy="compare masks of the same image: segue predict keeps the image's own grid",
         )
     t, p = truth.array[0].astype(np.int64), prediction.array[0].astype(np.int64)
+    p = postprocessed(p, pair.rules, truth.geometry.voxel_ml)
     labels = pair.labels or {int(n): str(n) for n in np.union1d(np.unique(t), np.unique(p)) if n != 0}
     known = {0, *labels, *([pair.ignore_label] if pair.ignore_label is not None else [])}
     for name, array in (("truth", t), ("prediction", p)):
@@ -91,7 +92,12 @@ def score_pair(pair: Pair) -> CaseScores:
 
 @dataclass(frozen=True)
 class Evaluation(PartEvaluation[CaseScores]):
-    """All cases of one part (``val`` or ``test``), their means, and what could not be measured."""
+    """All cases of one part (``val`` or ``test``), their means, and what could not be measured.
+
+    ``postprocessed`` are the means over the same cases with the post-processing that was chosen on them.
+    """
+
+    postprocessed: dict[str, dict[str, dict[str, Any]]] | None = field(default=None, kw_only=True)
 
     def columns(self) -> list[str]:
         return ["label", *_METRICS]
@@ -106,6 +112,9 @@ class Evaluation(PartEvaluation[CaseScores]):
         for case in self.cases:
             pixel = {} if case.pixel_ml is None else {"pixel_ml": case.pixel_ml}
             yield {"patient": case.patient, "labels": case.labels, **pixel}
+
+    def _beside(self) -> dict[str, Any]:
+        return {} if self.postprocessed is None else {"postprocessed": {"aggregate": self.postprocessed}}
 
     @property
     def pixel_ml(self) -> float | None:

@@ -21,11 +21,21 @@ from segue.metrics.classes import (
     truth_table,
 )
 from segue.metrics.intervals import bootstrap_ci95
-from segue.metrics.lesions import unmatched_voxels
+from segue.metrics.lesions import (
+    CONNECTIVITY,
+    ComponentRule,
+    Components,
+    match_components,
+    postprocessed,
+    unmatched_voxels,
+)
 from segue.metrics.overlap import Overlap, overlap
 
 __all__ = [
     "CALIBRATION_BINS",
+    "CONNECTIVITY",
+    "ComponentRule",
+    "Components",
     "Counts",
     "Kind",
     "Overlap",
@@ -40,9 +50,11 @@ __all__ = [
     "confusion",
     "count",
     "macro_f1",
+    "match_components",
     "mean_auc",
     "overlap",
     "percentile_ci95",
+    "postprocessed",
     "quadratic_kappa",
     "reliability",
     "resample_classes",

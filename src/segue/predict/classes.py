@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from segue.catalogue import Card, Case, Row
 from segue.core.errors import DataError
@@ -69,10 +70,18 @@ class Classifying(Model):
             return error
 
     def _of_stack(self, stack: Stack) -> Iterator[Answer]:
-        cases = iter(stack.cases)
-        for batch in answered(self.network, ClassImages(stack, self.plan), self.autocast, self.device, mirrored=True):
+        cases, images = iter(stack.cases), ClassImages(stack, self.plan)
+        for batch in self._averaged(images) if len(self.members) > 1 else self._answered(self.network, images):
             for row in batch.astype(float).tolist():
                 yield Answer(next(cases), tuple(row))
+
+    def _answered(self, network: nn.Module, images: ClassImages) -> Iterator[np.ndarray]:
+        return answered(network, images, self.autocast, self.device, mirrored=True)
+
+    def _averaged(self, images: ClassImages) -> Iterator[np.ndarray]:
+        """The mean of the members' probabilities, of all images at once: rows of a few numbers are small."""
+        each = [np.concatenate(list(self._answered(network, images))) for network in self.networks()]
+        yield np.mean(each, axis=0, dtype=float)
 
 
 def _all_rows(cases: Sequence[Case]) -> bool:

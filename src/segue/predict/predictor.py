@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Integer
-from torch import Tensor
+from torch import Tensor, nn
 
 from segue.catalogue import Card, Case, Row
+from segue.core.console import say
 from segue.core.errors import DataError
 from segue.core.files import content_key, file_digest, write_json
 from segue.images import digest_of, write
+from segue.metrics import postprocessed
 from segue.model import sliding_window
 from segue.predict.masks import as_stored, mask_path
+from segue.predict.postprocessing import read_postprocessing
 from segue.prepare import Plan, labels_of, prepared_image, read_channels
 from segue.train import Run, build_network, in_fast_layout, load_checkpoint, padding_values, pick_device
 from segue.train.device import has_fast_bfloat16
@@ -40,36 +43,57 @@ class Prediction:
 
 
 class Model:
-    """A trained network with its plan and card.
+    """What was trained in a run folder, with its plan and card: one network, or the folds of a cross-validation.
+
+    Several networks answer with the mean of their probabilities. One network lies on the device and takes the weights
+    of the folds in turn, which wait in main memory: to copy them costs milliseconds where a volume costs seconds, and
+    the device needs no more memory for five folds than for one.
 
     Args:
         run: the folder that ``segue train`` wrote.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        member_only: only the network that this very folder trained, without its folds and without post-processing.
 
     Raises:
-        UsageError: not a run folder. DataError: no checkpoint, or a damaged one.
+        UsageError: not a run folder. DataError: no checkpoint, a damaged one, or a fold with another plan.
     """
 
-    def __init__(self, run: Path | str, device: str = "auto") -> None:
+    def __init__(self, run: Path | str, device: str = "auto", *, member_only: bool = False) -> None:
         self.run = Run(Path(run))
         self.plan: Plan = self.run.plan()
         self.card: Card = self.run.card()
         self.device = pick_device(device)
-        self.checkpoint = self.run.best if self.run.best.exists() else self.run.last
-        content = load_checkpoint(self.checkpoint, self.device)
-        self.network = in_fast_layout(build_network(self.plan), self.device)
-        weights = content.get("mean_network") or content["network"]
+        self.members = [self.run] if member_only else _trained(self.run, self.plan)
+        self.network = in_fast_layout(build_network(self.plan), self.device).eval()
+        # One alone needs no copy in main memory.
+        alone = len(self.members) == 1
+        self._states = [_State.read(member, self.device if alone else "cpu") for member in self.members]
+        for number in reversed(range(len(self.members))):  # each must fit; the first stays
+            self._take(number)
+        if alone:
+            self._states[0].weights.clear()
+
+    def networks(self) -> Iterator[nn.Module]:
+        """The network with the weights of each member in turn: one module, to be used before the next is asked for."""
+        for number in range(len(self.members)):
+            if number != self._taken:
+                self._take(number)
+            yield self.network
+
+    def _take(self, number: int) -> None:
         try:
-            self.network.load_state_dict(weights)
+            self.network.load_state_dict(self._states[number].weights)
         except RuntimeError as error:
             raise DataError(
-                "checkpoint and plan do not belong together", where=self.checkpoint, value=str(error)[:200]
+                "checkpoint and plan do not belong together",
+                where=self.members[number].checkpoint,
+                value=str(error)[:200],
             ) from error
-        self.network.eval()
-        self._bfloat16 = content.get("precision") == "bfloat16" and has_fast_bfloat16(self.device)
+        self._taken = number
 
     def autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
+        fast = self._states[self._taken].bfloat16 and has_fast_bfloat16(self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def require_fit(self, image: Volume) -> None:
         """Raises:
@@ -86,12 +110,56 @@ class Model:
 
     @property
     def key(self) -> str:
-        """Of the weights and the plan: the same model gives the same key."""
-        return content_key(file_digest(self.checkpoint), self.plan.model_dump(exclude={"reasons"}))
+        """Of all weights and the plan: the same model gives the same key."""
+        weights = [file_digest(member.checkpoint) for member in self.members]
+        return content_key(*weights, self.plan.model_dump(exclude={"reasons"}))
+
+
+@dataclass(frozen=True)
+class _State:
+    """The weights of one member, and whether it was trained in bfloat16."""
+
+    weights: dict[str, Tensor]
+    bfloat16: bool
+
+    @staticmethod
+    def read(member: Run, device: torch.device | str) -> _State:
+        content = load_checkpoint(member.checkpoint, device)
+        return _State(dict(content.get("mean_network") or content["network"]), content.get("precision") == "bfloat16")
+
+
+def _trained(run: Run, plan: Plan) -> list[Run]:
+    """The members of a run folder that have weights; the others are told."""
+    members = run.members() or [run]
+    trained = [member for member in members if member.checkpoint.exists()]
+    for member in members if len(members) > 1 else []:
+        if not member.checkpoint.exists():
+            say(f"warning: {member.folder} has no checkpoint yet and is left out of the mean")
+        elif member.events.exists() and not member.finished:
+            say(f"warning: {member.folder} is still training; its state of now takes part in the mean")
+    for member in trained:
+        if member.plan().model_dump(exclude={"reasons"}) != plan.model_dump(exclude={"reasons"}):
+            raise DataError(
+                "this fold was trained with another plan than its run folder has: their answers cannot be averaged",
+                where=member.folder,
+                remedy="move the fold out of the run folder, and train it into it again",
+            )
+    return trained or members[:1]
 
 
 class Predictor(Model):
-    """A :class:`Model` that segments."""
+    """A :class:`Model` that segments; of a cross-validation with the post-processing that was chosen on it."""
+
+    def __init__(self, run: Path | str, device: str = "auto", *, member_only: bool = False) -> None:
+        super().__init__(run, device, member_only=member_only)
+        chosen = None if member_only else read_postprocessing(self.run)
+        self.rules = chosen.rules if chosen else {}
+
+    @property
+    def key(self) -> str:
+        """Of all weights, the plan and the post-processing."""
+        rules = {number: asdict(rule) for number, rule in self.rules.items()}
+        return content_key(super().key, rules) if rules else super().key
 
     @torch.inference_mode()
     def predict(self, image: Volume) -> Volume:
@@ -102,28 +170,42 @@ class Predictor(Model):
         """
         self.require_fit(image)
         ready = prepared_image(image, self.plan)
-        with self.autocast():
-            logits = sliding_window(
-                self.network,
-                torch.from_numpy(ready.array),
-                patch=self.plan.patch,
-                overlap=self.plan.overlap,
-                batch=self.plan.batch,
-                device=self.device,
-                padding=torch.from_numpy(padding_values(self.plan)),
-            )
         canonical = image.geometry.oriented("RAS")
-        labels = self._labels_on(logits.float(), ready.geometry, canonical)
+        labels = self._labels_on(self._scores(torch.from_numpy(ready.array)), ready.geometry, canonical)
+        labels = postprocessed(labels, self.rules, canonical.voxel_ml)
         back = Volume(labels[None], canonical, "labels").oriented(image.geometry.axis_codes)
         # The same grid, but without the rounding of two changes of orientation.
         return Volume(np.ascontiguousarray(back.array), image.geometry, "labels", "labels")
 
+    def _scores(self, image: Float32[Tensor, "c i j k"]) -> Float32[Tensor, "n i j k"]:
+        """Logits of one network; of several the mean of their probabilities, of regions less a half."""
+        total: Tensor | None = None
+        for network in self.networks():
+            with self.autocast():
+                logits = sliding_window(
+                    network,
+                    image,
+                    patch=self.plan.patch,
+                    overlap=self.plan.overlap,
+                    batch=self.plan.batch,
+                    device=self.device,
+                    padding=torch.from_numpy(padding_values(self.plan)),
+                ).float()
+            if len(self.members) == 1:
+                return logits
+            # Regions are yes where the mean probability is above a half: a logit above 0.
+            share = logits.sigmoid().sub_(0.5) if self.plan.regions else logits.softmax(0)
+            share.div_(len(self.members))
+            total = share if total is None else total.add_(share)
+        assert total is not None, "there is at least one network"
+        return total
+
     def _labels_on(
-        self, logits: Float32[Tensor, "n i j k"], source: Geometry, target: Geometry
+        self, scores: Float32[Tensor, "n i j k"], source: Geometry, target: Geometry
     ) -> Integer[np.ndarray, "x y z"]:
         """The label map on ``target``, one class at a time: never all at full resolution."""
         plan, grid = self.plan, target.shape
-        values = logits.cpu().numpy()
+        values = scores.cpu().numpy()
         if source.difference(target) is None:
             return labels_of(values, plan)
         if plan.regions:

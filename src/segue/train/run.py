@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,8 @@ from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable
 from segue.prepare import Plan
 
+_FOLD = re.compile(r"fold_(\d+)")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -21,6 +24,9 @@ class Run:
     ``config.yaml`` (resolved experiment), ``card.json``, ``plan.json``, ``split.json``, ``environment.json``,
     ``events.jsonl``, ``checkpoints/{last,best}.pt``, ``predictions/{val,test}/CASE.nii.gz``, ``metrics.json``,
     ``metrics.csv``, ``report.html``.
+
+    Folds that were trained into it lie in ``fold_0``, ``fold_1``, ..., each a run folder by itself. A cross-validation
+    has all of them there, and beside them no checkpoint of its own; a run of one fold that others joined has both.
     """
 
     folder: Path
@@ -40,6 +46,40 @@ class Run:
     @property
     def best(self) -> Path:
         return self.folder / "checkpoints" / "best.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What predicts: the best state of the validation, or where nothing validates the last one."""
+        return self.best if self.best.exists() else self.last
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end."""
+        events = read_events(self.events)
+        return bool(events) and events[-1].get("event") == "finished"
+
+    @property
+    def fold(self) -> int | str:
+        """The fold that validates here, ``cv`` or ``none``.
+
+        Raises:
+            UsageError: not a run folder.
+        """
+        return self.settings().get("fold", 0)
+
+    def fold_folder(self, fold: int) -> Run:
+        return Run(self.folder / f"fold_{fold}")
+
+    def members(self) -> list[Run]:
+        """The trainings in this folder: itself, unless it only holds a cross-validation, and its folds in order."""
+        numbered = [(_FOLD.fullmatch(path.parent.name), path.parent) for path in self.folder.glob("fold_*/config.yaml")]
+        folds = sorted((int(match[1]), path) for match, path in numbered if match)
+        own = [] if self.config.exists() and self.fold == "cv" else [self]
+        return own + [Run(path) for _, path in folds]
+
+    @property
+    def postprocessing(self) -> Path:
+        return self.folder / "postprocessing.json"
 
     @property
     def metrics(self) -> Path:

@@ -12,9 +12,11 @@ from segue.view.summary import (
     Tile,
     failed_told,
     left_out_told,
+    not_measured,
     selection_told,
     shared_tiles,
     training_told,
+    unseen,
 )
 from segue.view.words import DASH, count, dice, interval, listed, percent, sentence
 
@@ -34,7 +36,7 @@ def summarise_classes(facts: RunFacts) -> Summary:
     paragraphs = [_learned(facts)]
     cautions: list[str] = []
     for number, (name, part) in enumerate(facts.class_parts.items()):
-        paragraphs += _measured(name, part, explained=number == 0)
+        paragraphs += _measured(name, part, facts, explained=number == 0)
         if part.cases:
             cautions += [selection_told(name, facts, whom(part)), *_few(name, part)]
             # Test and validation images are of one kind: what holds of the first holds of the other.
@@ -69,7 +71,7 @@ def _tiles(facts: RunFacts) -> list[Tile]:
             note = f"95 % interval {interval(mean)}" if mean.ci95 else "no interval: too few patients"
             tiles.append(Tile(dice(mean.value), f"{words}, {PART_NAMES[name]}", note))
     if not facts.class_parts:
-        tiles.append(Tile(DASH, "AUC and accuracy", "not measured yet"))
+        tiles.append(Tile(DASH, "AUC and accuracy", not_measured(facts)))
     return [*tiles, *shared_tiles(facts)]
 
 
@@ -95,7 +97,7 @@ def _learned(facts: RunFacts) -> str:
     return f"{text}. Dataset: {sentence(card.title)}"
 
 
-def _measured(name: str, part: ClassPart, explained: bool) -> list[str]:
+def _measured(name: str, part: ClassPart, facts: RunFacts, explained: bool) -> list[str]:
     if not part.cases:
         return [f"No {PART_NAMES[name]} case could be measured.", *failed_told(part)]
     group = count(len(part.cases), f"{PART_NAMES[name]} image")
@@ -103,7 +105,8 @@ def _measured(name: str, part: ClassPart, explained: bool) -> list[str]:
         group += f" of {count(part.patients, 'patient')}"
     accuracy, auc = part.mean("all", "accuracy"), part.mean("all", "auc")
     right = "of the labels were answered rightly" if part.several else "of the answers were right"
-    text = f"On {group} that it was not trained on, {percent(accuracy.value)} {right}{_within(accuracy, percents=True)}"
+    group += unseen(name, facts)
+    text = f"On {group} {percent(accuracy.value)} {right}{_within(accuracy, percents=True)}"
     if auc.value is None:
         text += ". There is no AUC: all these images are of one class."
     else:

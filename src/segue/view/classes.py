@@ -252,5 +252,5 @@ CLASS_SECTIONS = (
     Section("calibration", "Calibration", _calibration, "charts"),
     Section("mistakes", "Most confident mistakes", _mistakes),
     Section("cases", "Every case", _cases, "class_cases"),
-    *(_SHARED[name] for name in ("curves", "plan", "data", "environment")),
+    *(_SHARED[name] for name in ("folds", "curves", "plan", "data", "environment")),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from segue.catalogue import Card, Case
 from segue.core.errors import SegueError
 from segue.evaluate import common_pixel_ml
+from segue.predict import PostProcessing, read_postprocessing
 from segue.prepare import Plan
 from segue.train import Run, read_events
 
@@ -65,6 +67,12 @@ class Failure(_Lenient):
     value: str | None = None
 
 
+class Postprocessed(_Lenient):
+    """The means over the same cases with post-processing."""
+
+    aggregate: dict[str, dict[str, Mean]] = {}
+
+
 class _Part(_Lenient):
     """What ``val`` or ``test`` of ``metrics.json`` holds whatever the task."""
 
@@ -83,6 +91,7 @@ class Part(_Part):
     """``val`` or ``test`` of a segmentation."""
 
     cases: dict[str, CaseFigures] = {}
+    postprocessed: Postprocessed | None = None
 
     @property
     def patients(self) -> int:
@@ -199,10 +208,26 @@ class Remarks(_Lenient):
 
 
 @dataclass(frozen=True)
+class FoldFacts:
+    """One of several trainings of a run folder; ``seconds`` are those of its training so far."""
+
+    run: Run
+    split: dict[str, list[Member]]
+    seconds: float | None
+    finished: bool
+
+    @property
+    def cases(self) -> frozenset[str]:
+        """The cases that it validates on."""
+        return frozenset(member.id for member in self.split.get("val", []))
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """Everything a report tells, read once. ``missing`` says in words why something is None or empty.
 
-    Of a segmentation the figures are ``parts``, of a classification ``class_parts``; the other is empty.
+    Of a segmentation the figures are ``parts``, of a classification ``class_parts``; the other is empty. ``folds`` are
+    there where the run folder holds several trainings.
     """
 
     run: Run
@@ -217,6 +242,13 @@ class RunFacts:
     events: list[dict[str, Any]]
     settings: dict[str, Any]
     missing: dict[str, str]
+    folds: list[FoldFacts] = field(default_factory=list)
+    postprocessing: PostProcessing | None = None
+
+    def predictions(self, part: str, case: str) -> Path:
+        """Where the prediction of a case lies: of a fold in its own folder, of the mean of folds in the run's."""
+        own = [fold.run for fold in self.folds if case in fold.cases] if part == "val" else []
+        return (own[0] if own else self.run).predictions(part)
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [entry for entry in self.events if entry.get("event") == event]
@@ -288,17 +320,54 @@ def read_facts(run: Run, truths: Mapping[str, Case]) -> RunFacts:
     )
     members = as_type("split.json", dict[str, list[Member]])
     split = reading("split.json", members, "The patients are not divided yet")
+    settings = reading("config.yaml", run.settings, "The experiment's settings are not there") or {}
+    folds = _folds(run)
+    events = reading("events.jsonl", lambda: read_events(run.events), "The training has not begun") or []
+    if folds and not events:
+        missing["events.jsonl"] = "Each fold has learning curves of its own, in its own report."
+    parts = {} if classified else figures(Part)
+    class_parts = figures(ClassPart) if classified else {}
+    if settings.get("fold") == "none" and not parts and not class_parts:
+        missing["metrics.json"] = (
+            "Every annotated case was trained on and none was held out: how good this network is was not measured. "
+            "A cross-validation of the same experiment (--fold cv) tells what may be expected of it."
+        )
     return RunFacts(
         run=run,
         truths=truths,
         card=card,
         plan=reading("plan.json", run.plan, "There is no plan yet"),
-        parts={} if classified else figures(Part),
-        class_parts=figures(ClassPart) if classified else {},
-        split=split or {},
+        parts=parts,
+        class_parts=class_parts,
+        split=_of_all([fold.split for fold in folds]) if folds else split or {},
         remarks=reading("findings.json", as_type("findings.json", Remarks), "Quality control left no record"),
         environment={str(key): str(value) for key, value in (environment or {}).items()},
-        events=reading("events.jsonl", lambda: read_events(run.events), "The training has not begun") or [],
-        settings=reading("config.yaml", run.settings, "The experiment's settings are not there") or {},
+        events=events,
+        settings=settings,
         missing=missing,
+        folds=folds,
+        postprocessing=reading(run.postprocessing.name, lambda: read_postprocessing(run), "None was chosen"),
     )
+
+
+def _folds(run: Run) -> list[FoldFacts]:
+    try:
+        members = run.members()
+        if members == [run]:
+            return []
+        return [_fold(member) for member in members]
+    except (SegueError, OSError, ValidationError):
+        return []
+
+
+def _fold(member: Run) -> FoldFacts:
+    split = TypeAdapter(dict[str, list[Member]]).validate_python(member.json("split.json"))
+    events = read_events(member.events)
+    seconds = [float(event["seconds"]) for event in events if isinstance(event.get("seconds"), int | float)]
+    return FoldFacts(member, split, max(seconds, default=None), member.finished)
+
+
+def _of_all(splits: list[dict[str, list[Member]]]) -> dict[str, list[Member]]:
+    """The cases that any fold trains on, validates on, and so on."""
+    parts = dict.fromkeys(part for split in splits for part in split)
+    return {part: list(dict.fromkeys(case for split in splits for case in split.get(part, []))) for part in parts}

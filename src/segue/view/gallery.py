@@ -98,7 +98,7 @@ def _picture(
         truth = read_mask(case.label)
     else:
         notes.append("The truth of this case is gone: only the prediction is outlined.")
-    predicted = mask_path(facts.run.predictions(part), case, card.dimension)
+    predicted = mask_path(facts.predictions(part, case.id), case, card.dimension)
     if predicted.exists():
         prediction = read_labels(predicted)
     else:

@@ -42,7 +42,8 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
     )
     environment.filters["dice"] = dice
     classified = facts.card is not None and facts.card.task == "classification"
-    sections = [_rendered(environment, section, facts) for section in (CLASS_SECTIONS if classified else SECTIONS)]
+    declared = CLASS_SECTIONS if classified else SECTIONS
+    sections = [_rendered(environment, section, facts) for section in declared if section.applies(facts)]
     page = environment.get_template("page.html").render(
         title=facts.card.title if facts.card else run.folder.name,
         dataset=facts.card.name if facts.card else None,

@@ -15,6 +15,7 @@ from segue.prepare import Plan
 from segue.view.colours import is_colour
 from segue.view.curves import learning_curves
 from segue.view.facts import Part, Remark, RunFacts
+from segue.view.folds import folds_section
 from segue.view.gallery import gallery
 from segue.view.summary import PART_NAMES, summarise
 from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
@@ -32,6 +33,7 @@ class Section:
     title: str
     content: Callable[[RunFacts], dict[str, Any]]
     shown_by: str | None = None
+    applies: Callable[[RunFacts], bool] = lambda facts: True
 
     @property
     def template(self) -> str:
@@ -153,6 +155,8 @@ def _curves(facts: RunFacts) -> dict[str, Any]:
         return {"problem": facts.missing.get("events.jsonl", "The training has not written a step yet.")}
     kept = [look for look in looks if look.get("best")]
     told = "No validation yet: only the loss can be shown."
+    if facts.settings.get("fold") == "none":
+        told = "Every case was trained on, so only the loss can be shown; kept is the running mean of the weights."
     if kept:
         best = kept[-1]
         name, value = ("Dice", best.get("mean_dice")) if "dice" in best else (metric_name(best), best.get("score"))
@@ -318,6 +322,7 @@ def data_uri(png: bytes) -> str:
 SECTIONS = (
     Section("summary", "In short", _summary),
     Section("measures", "How well", _measures),
+    Section("folds", "Folds", folds_section, applies=lambda facts: bool(facts.folds)),
     Section("pictures", "Best, median and worst", _pictures),
     Section("cases", "Every case", _cases),
     Section("curves", "Learning curves", _curves),

@@ -60,8 +60,13 @@ def _tiles(facts: RunFacts) -> list[Tile]:
         note = f"95 % interval {interval(mean)}" if mean.ci95 else f"no interval: too few {facts.whom}"
         tiles.append(Tile(dice(mean.value), f"mean Dice, {PART_NAMES[name]}", note))
     if not facts.parts:
-        tiles.append(Tile(DASH, "mean Dice", "not measured yet"))
+        tiles.append(Tile(DASH, "mean Dice", not_measured(facts)))
     return [*tiles, *shared_tiles(facts)]
+
+
+def not_measured(facts: RunFacts) -> str:
+    """Why there is no figure, in a few words."""
+    return "nothing was held out" if facts.settings.get("fold") == "none" else "not measured yet"
 
 
 def shared_tiles(facts: RunFacts) -> list[Tile]:
@@ -102,12 +107,12 @@ def _measured(name: str, part: Part, facts: RunFacts, explained: bool) -> list[s
     overall = part.mean("all", "dice")
     if not part.cases:
         return [f"No {PART_NAMES[name]} case could be measured.", *failed_told(part)]
-    group = f"{count(part.patients, f'{PART_NAMES[name]} {facts.whom[:-1]}')} that it was not trained on"
+    group = f"{count(part.patients, f'{PART_NAMES[name]} {facts.whom[:-1]}')}{unseen(name, facts)}"
     if overall.value is None:
         text = [f"On {group} there is no Dice to tell: neither reference nor prediction outlines anything."]
     else:
         within = f" (95 % interval {interval(overall)})" if overall.ci95 else ""
-        first = f"On {group}, its outlines reach a mean Dice of {dice(overall.value)}{within}."
+        first = f"On {group} its outlines reach a mean Dice of {dice(overall.value)}{within}."
         meaning = " Dice tells how far two outlines agree: 1 is the same outline, 0 is no overlap at all."
         text = [first + (meaning if explained else "")]
         if len(part.labels) > 1:
@@ -116,6 +121,13 @@ def _measured(name: str, part: Part, facts: RunFacts, explained: bool) -> list[s
     text += [sentence(found) for label in part.labels for found in _without_label(part, label, facts.pixel_ml(name))]
     text += failed_told(part)
     return text
+
+
+def unseen(name: str, facts: RunFacts) -> str:
+    """That nobody was measured by a network that had learned from them; ends in a comma."""
+    if facts.folds and name == "val":
+        return ", each by the fold that was not trained on it,"
+    return " that it was not trained on,"
 
 
 def failed_told(part: Part | ClassPart) -> list[str]:
@@ -171,6 +183,11 @@ def selection_told(name: str, facts: RunFacts, whom: str) -> str:
     """Whether the figures of a part took part in choosing the network; ``whom`` is "patients" or "images"."""
     if name == "test":
         return f"The test {whom} took part in no decision of the training: their figures are the ones to quote."
+    if facts.folds:
+        return (
+            f"Each of these {whom} was predicted by the fold that was not trained on it; but each fold kept the state "
+            f"that did best on its own, so the figures are slightly optimistic."
+        )
     looks = len(facts.of("validated"))
     how = f"Of {looks} states of the network the one" if looks > 1 else "The state of the network"
     hence = "the test figures are not" if facts.tested else f"new {whom} may fare a little worse"
@@ -183,6 +200,10 @@ def training_told(facts: RunFacts) -> str:
     seconds = trained_seconds(facts)
     if seconds is None:
         return facts.missing.get("events.jsonl", "The training has not begun.")
+    if facts.folds:
+        ended = sum(fold.finished for fold in facts.folds)
+        state = "" if ended == len(facts.folds) else f"; {ended} of them ended"
+        return f"{count(len(facts.folds), 'fold')} trained for {duration(seconds)} together{state}."
     last = max((event.get("step", 0) for event in facts.events), default=0)
     device = _device(facts)
     where = f" {device}" if device else ""
@@ -193,7 +214,10 @@ def training_told(facts: RunFacts) -> str:
 
 
 def trained_seconds(facts: RunFacts) -> float | None:
-    """Seconds of training by its events."""
+    """Seconds of training by its events, of several folds together."""
+    if facts.folds:
+        known = [fold.seconds for fold in facts.folds if fold.seconds is not None]
+        return sum(known) if known else None
     seconds = [float(event["seconds"]) for event in facts.events if isinstance(event.get("seconds"), int | float)]
     return max(seconds) if seconds else None
 

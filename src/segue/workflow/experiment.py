@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from segue.catalogue import Card
 from segue.core.config import Settings, merged, parse_assignments, read_yaml, validate
@@ -20,6 +20,19 @@ CLASS_MINUTES = 8.0
 CLASS_EPOCHS = 30
 
 
+def _fold(value: Any) -> Any:
+    text = str(value).strip()
+    if text in ("cv", "none"):
+        return text
+    if isinstance(value, bool | float) or not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{value!r} is no fold: give a number from 0, cv (every fold), or none (every case trains)")
+    return int(text)
+
+
+# The fold that validates; ``cv``: every fold in its turn; ``none``: every case trains, nothing validates.
+Fold = Annotated[int | Literal["cv", "none"], BeforeValidator(_fold)]
+
+
 class Experiment(Settings):
     """One training, from the dataset's name to the run folder.
 
@@ -28,8 +41,10 @@ class Experiment(Settings):
         data: where datasets lie (``data/NAME``).
         root: where this dataset lies, if not there.
         output: the run folder (``runs/NAME`` if not given).
-        fold: the patient-grouped fold that validates.
         memory: what a training may use at most, such as ``8GB`` (what is free, if not given); of a GPU, its memory.
+        fold: the patient-grouped fold that validates; ``cv`` for all folds in one run folder, ``none`` to train on
+            every case.
+        splits: folds in place of the dataset's own: nnU-Net's ``splits_final.json``.
         cache: where prepared cases are kept (``DATA/prepared`` if not given).
         skip_bad: leave bad cases out instead of stopping.
     """
@@ -38,7 +53,8 @@ class Experiment(Settings):
     data: Path = Path("data")
     root: Path | None = None
     output: Path | None = None
-    fold: int = Field(0, ge=0)
+    fold: Fold = 0
+    splits: Path | None = None
     seed: int = Field(0, ge=0)
     budget: Budget = Budget()
     device: str = "auto"
@@ -91,9 +107,13 @@ def load_experiment(
 
 
 def difference(old: dict[str, Any], new: Experiment) -> str | None:
-    """The first setting that makes two experiments different trainings; None when one continues the other."""
+    """The first setting that makes two experiments different trainings; None when one continues the other.
+
+    ``old`` is the ``config.yaml`` of a run, in which the path of the split file is absolute.
+    """
     now = new.model_dump(mode="json")
-    for name in ("dataset", "fold", "seed", "budget", "plan", "network", "train"):
+    now["splits"] = None if new.splits is None else str(new.splits.resolve())
+    for name in ("dataset", "fold", "splits", "seed", "budget", "plan", "network", "train"):
         text = _first_difference(name, old.get(name), now[name])
         if text:
             return text

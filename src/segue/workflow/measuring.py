@@ -97,7 +97,8 @@ def _warn_of_leaks(run: Run, trained_on: Card, inputs: Sequence[str], cases: Seq
         if card.name != trained_on.name:
             warn_of_overlap(trained_on, card)
             continue
-        seen = {entry["id"] for entry in run.json("split.json")["train"]} & {case.id for case in cases}
+        splits = [run.json("split.json"), *(member.json("split.json") for member in run.members())]
+        seen = {entry["id"] for split in splits for entry in split["train"]} & {case.id for case in cases}
         if seen:
             say(f"warning: {len(seen)} of {len(cases)} cases are among those that the model was trained on")
 
@@ -147,19 +148,44 @@ def evaluate_folders(
 def evaluate_run(
     run: Run, device: str = "auto", dataset: Dataset | None = None, workers: int | None = None
 ) -> list[Evaluation | ClassEvaluation]:
-    """Predict what is not predicted yet of a run's validation and test cases, measure, and write the report.
+    """Measure a run of one training (:func:`measure_run`), and write its figures and its report.
 
     Raises:
         UsageError: not a run folder. DataError: the dataset or the checkpoint is gone.
     """
+    if dataset is None:
+        dataset = dataset_at(run.card(), Path(run.settings()["root"]))
+    evaluations = measure_run(run, device, dataset, workers)
+    write_metrics(run.metrics, evaluations)
+    write_report(run, {case.id: case for case in dataset.cases})
+    return evaluations
+
+
+def measure_run(
+    run: Run,
+    device: str,
+    dataset: Dataset | None,
+    workers: int | None,
+    *,
+    parts: Sequence[str] = ("val", "test"),
+    member_only: bool = True,
+) -> list[Evaluation | ClassEvaluation]:
+    """Predict what is not predicted yet of a run's validation and test cases, and measure.
+
+    ``member_only``: by the network that this very folder trained; else by the mean of all its folds.
+    """
     card = run.card()
-    model: Predictor | Classifying = (Classifying if card.task == "classification" else Predictor)(run.folder, device)
+    split = run.json("split.json")
+    if not any(split[part] for part in parts):
+        return []
+    kind = Classifying if card.task == "classification" else Predictor
+    model: Predictor | Classifying = kind(run.folder, device, member_only=member_only)
     if dataset is None:
         dataset = dataset_at(card, Path(run.settings()["root"]))
     cases = {case.id: case for case in dataset.cases}
     evaluations: list[Evaluation | ClassEvaluation] = []
-    for part in ("val", "test"):
-        names = [entry["id"] for entry in run.json("split.json")[part]]
+    for part in parts:
+        names = [entry["id"] for entry in split[part]]
         if not names:
             continue
         gone = [DataError("the case is not in the dataset any more", where=name) for name in names if name not in cases]
@@ -168,8 +194,6 @@ def evaluate_run(
             evaluations.append(_judge(part, model, wanted, run.folder / "predictions" / f"{part}.csv", gone))
         else:
             evaluations.append(_measure(part, model, wanted, run.predictions(part), gone, workers))
-    write_metrics(run.metrics, evaluations)
-    write_report(run, cases)
     return evaluations
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from segue.acquire import GetOptions, get
-from segue.catalogue import Case, Dataset, Split, open_dataset, resolve, split_cases
+from segue.catalogue import Case, Dataset, Split, open_dataset, resolve, split_cases, whole, with_folds
 from segue.core.console import say
 from segue.core.errors import DataError, UsageError
-from segue.prepare import Finding, Fingerprint, Plan
-from segue.train import pick_device
+from segue.prepare import Finding, Fingerprint, Plan, plan
+from segue.train import machine, pick_device
 from segue.workflow.experiment import Experiment
 from segue.workflow.fitting import Fitting
 from segue.workflow.look import look_at, require_sound
@@ -49,8 +49,9 @@ def brought(experiment: Experiment) -> Dataset:
     """
     card, root = resolve(experiment.dataset, experiment.data, experiment.root)
     if not root.is_dir() and card.access.kind == "generated":
-        return get(card, root, GetOptions(workers=experiment.workers))
-    return open_dataset(experiment.dataset, experiment.data, experiment.root)
+        get(card, root, GetOptions(workers=experiment.workers))
+    dataset = open_dataset(experiment.dataset, experiment.data, experiment.root)
+    return dataset if experiment.splits is None else with_folds(dataset, experiment.splits)
 
 
 def _drawn_from(dataset: Dataset) -> list[Case]:
@@ -58,11 +59,12 @@ def _drawn_from(dataset: Dataset) -> list[Case]:
     return [case for case in dataset.cases if case.split == "train" or (case.split == "val" and case.annotated)]
 
 
-def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None) -> Planned:
+def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None, *, fit: bool = True) -> Planned:
     """Look at every annotated case and plan.
 
     Args:
         kept: the plan of the run that goes on: nothing is planned or measured again.
+        fit: measure what this device can do. What is prepared does not depend on it.
 
     Raises:
         DataError: bad cases without ``skip_bad``, or no sound case.
@@ -92,6 +94,8 @@ def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None
     facts = looked.fingerprint(card)
     _require_every_class(facts, experiment.skip_bad)
     fitting = None
+    if kept is None and not fit:
+        kept = plan(facts, machine(device), experiment.plan, experiment.network)
     if kept is None:
         fitting = Fitting(facts, device, experiment)
         kept = fitting.plan(experiment.budget_for(card.task).seconds)
@@ -111,13 +115,15 @@ def _require_every_class(facts: Fingerprint, skip_bad: bool) -> None:
         )
 
 
-def sound_split(planned: Planned, fold: int) -> Split:
+def sound_split(planned: Planned, fold: int | str) -> Split:
     """The fold drawn over all annotated patients, then without the bad cases: skipping one moves no other.
+
+    Of ``none``, all of them train.
 
     Raises:
         DataError: one side is empty.
     """
-    split = split_cases(planned.dataset, fold)
+    split = split_cases(planned.dataset, fold) if isinstance(fold, int) else whole(planned.dataset)
     sound = {case.id for case in planned.sound}
     kept = replace(
         split,
@@ -125,7 +131,7 @@ def sound_split(planned: Planned, fold: int) -> Split:
         val=tuple(case for case in split.val if case.id in sound),
     )
     for name, cases in (("training", kept.train), ("validation", kept.val)):
-        if not cases:
+        if not cases and (name == "training" or fold != "none"):
             raise DataError(
                 f"no sound case is left for {name}",
                 where=f"{planned.dataset.card.name}, fold {fold}",

@@ -2,58 +2,91 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
 import time
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
 
-import torch
-import yaml
-
-import segue
-from segue.catalogue import Card, Dataset, Split, not_there, open_dataset, resolve
-from segue.core.console import result
-from segue.core.errors import DataError, UsageError
-from segue.core.files import jsonable, write_json, write_text
-from segue.evaluate import ClassEvaluation, Evaluation
-from segue.prepare import Plan
-from segue.train import ClassObjective, MaskObjective, Objective, Run, Trainer, TrainTask, pick_device
+from segue.catalogue import Card, Dataset, Split, fold_count, not_there, require_apart, resolve
+from segue.core.console import result, say
+from segue.core.errors import DataError
+from segue.prepare import Plan, Stack
+from segue.train import (
+    ClassObjective,
+    MaskObjective,
+    Objective,
+    Run,
+    Trainer,
+    TrainTask,
+    World,
+    pick_device,
+    world,
+)
 from segue.workflow.estimating import describe_cost, describe_plan
-from segue.workflow.experiment import CLASS_EPOCHS, Experiment, difference
+from segue.workflow.experiment import CLASS_EPOCHS, Experiment
+from segue.workflow.folds import Figures, is_measured, measure_member, renew
 from segue.workflow.look import prepare_all, stack_all
-from segue.workflow.measuring import evaluate_run
 from segue.workflow.planning import Planned, brought, make_plan, require_every_label, sound_split
+from segue.workflow.run_folders import begin, folder_of, require_same_experiment, write_environment
 
 
-def train(experiment: Experiment) -> tuple[Run, list[Evaluation | ClassEvaluation]]:
+@dataclass
+class Clock:
+    """Seconds of each stage, from the end of the one before."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.monotonic)
+
+    def finished(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self.last, 1)
+        self.last = now
+
+
+def train(experiment: Experiment) -> tuple[Run, list[Figures]]:
     """Everything from the dataset's name to the report. Run again after an interruption, it goes on.
+
+    Of several processes (torchrun), the first brings, checks, prepares, measures and writes; all train.
 
     Raises:
         UsageError: the run folder holds another experiment.
         DataError: the data are not there or are bad, or changed since the run began.
+        MachineError: a device is not there, the memory is not enough, another process died.
     """
-    clock = time.monotonic()
-    run = Run(experiment.run_folder)
-    _require_same_experiment(run, experiment)
-    device = pick_device(experiment.device)
-    seconds: dict[str, float] = {}
+    clock, place = Clock(), world()
+    top = Run(experiment.run_folder)
+    pick_device(experiment.device)  # a device that is not there is told before the data are looked at
+    planned: Planned = place.at_first(lambda: _planned(experiment, top))
+    clock.finished("check and plan")
+    if experiment.fold == "cv":
+        return _cross_validate(experiment, planned, top, clock)
+    if place.at_first(lambda: folder_of(top, experiment)) != top:
+        folds_of(planned)
+    run, evaluations = _train_one(experiment, planned, top, clock)
+    if place.first and top.members() != [top]:
+        renew(top, experiment.device, planned.dataset)
+        say(f"the folds of this run folder together: {top.report}")
+    return run, evaluations
 
-    def finished(name: str) -> None:
-        nonlocal clock
-        seconds[name] = round(time.monotonic() - clock, 1)
-        clock = time.monotonic()
 
-    dataset = brought(experiment)
+def _planned(experiment: Experiment, top: Run) -> Planned:
+    require_same_experiment(top, experiment)
     # config.yaml is written last: a folder without it was not begun, whatever else lies there.
-    planned = make_plan(experiment, dataset, run.plan() if run.config.exists() else None)
-    made = planned.plan
-    finished("check and plan")
+    return make_plan(experiment, brought(experiment), top.plan() if top.config.exists() else None)
+
+
+def _train_one(experiment: Experiment, planned: Planned, top: Run, clock: Clock) -> tuple[Run, list[Figures]]:
+    """Train one network into the run folder or into a fold of it, and measure it."""
+    device, place = pick_device(experiment.device), world()
     split = sound_split(planned, experiment.fold)
-    require_every_label(planned, split, f"{dataset.card.name}, fold {experiment.fold}", experiment.skip_bad)
-    _write_run(run, experiment, planned, made, split)
-    objective = _objective(experiment, dataset, made, split)
-    finished("prepare")
+    where = f"{planned.dataset.card.name}, fold {experiment.fold}"
+
+    def begun() -> tuple[Run, Plan]:
+        require_every_label(planned, split, where, experiment.skip_bad)
+        return begin(top, experiment, planned, split)
+
+    run, made = place.at_first(begun)
+    objective = _objective(experiment, planned.dataset, made, split, place)
+    clock.finished("prepare")
     capped = made.task == "classification" and not experiment.budget.given
     task = TrainTask(
         made,
@@ -63,90 +96,87 @@ def train(experiment: Experiment) -> tuple[Run, list[Evaluation | ClassEvaluatio
         CLASS_EPOCHS if capped else None,
     )
     assert made.measured is not None, "every plan of a run was measured"
-    trainer = Trainer(task, objective, run, device, precision=made.measured.precision, compiled=made.measured.compiled)
+    precision, compiled = made.measured.precision, made.measured.compiled
+    trainer = Trainer(task, objective, run, device, precision=precision, compiled=compiled, world=place)
     trainer.fit()
     del trainer, objective
-    finished("train")
-    _write_environment(run, device, seconds)
-    evaluations = evaluate_run(run, experiment.device, dataset=dataset)
-    return run, evaluations
+    clock.finished("train")
+
+    def measured() -> list[Figures]:
+        write_environment(run, device, clock.seconds)
+        return measure_member(top, run, experiment.device, planned.dataset)
+
+    return run, place.at_first(measured)
 
 
-def _objective(experiment: Experiment, dataset: Dataset, made: Plan, split: Split) -> Objective:
+def _cross_validate(experiment: Experiment, planned: Planned, top: Run, clock: Clock) -> tuple[Run, list[Figures]]:
+    """Train every fold that is not finished yet into one run folder, each with the whole budget."""
+    splits = folds_of(planned)
+    if len(splits) < 2:
+        raise DataError(
+            "there is one fold only: its makers set a validation set apart",
+            where=planned.dataset.card.name,
+            remedy="train with --fold 0, or give folds of your own: --splits splits_final.json",
+        )
+    place = world()
+    sides = {side: {case.id for split in splits for case in getattr(split, side)} for side in ("train", "val")}
+    train, val = (tuple(case for case in planned.sound if case.id in side) for side in sides.values())
+    place.at_first(lambda: begin(top, experiment, planned, Split(train, val, splits[0].test)))
+    for number in range(len(splits)):
+        one = experiment.model_copy(update={"fold": number})
+        run, done = place.at_first(partial(_state_of_fold, one, planned, top, splits))
+        if done:
+            say(f"fold {number + 1} of {len(splits)}: finished, in {run.folder}")
+            continue
+        budget = one.budget_for(planned.plan.task)
+        say(f"fold {number + 1} of {len(splits)}: {budget} of training, into {run.folder}")
+        _train_one(one, planned, top, Clock(dict(clock.seconds)))
+        if number < len(splits) - 1:
+            place.at_first(lambda: renew(top, experiment.device, planned.dataset, with_test=False))
+    clock.finished("folds")
+
+    def ended() -> list[Figures]:
+        if top.fold == "cv":
+            write_environment(top, pick_device(experiment.device), clock.seconds)
+        return renew(top, experiment.device, planned.dataset)
+
+    return top, place.at_first(ended)
+
+
+def _state_of_fold(one: Experiment, planned: Planned, top: Run, splits: list[Split]) -> tuple[Run, bool]:
+    """Where a fold is trained, and whether it is trained and measured already."""
+    assert isinstance(one.fold, int), "one of the folds"
+    run, _ = begin(top, one, planned, splits[one.fold])
+    return run, run.finished and is_measured(run)
+
+
+def folds_of(planned: Planned) -> list[Split]:
+    """All folds, without the bad cases.
+
+    Raises:
+        DataError: a patient validates in two of them, or one side of one is empty.
+    """
+    splits = [sound_split(planned, number) for number in range(fold_count(planned.dataset))]
+    require_apart(planned.dataset, splits)
+    return splits
+
+
+def _objective(experiment: Experiment, dataset: Dataset, made: Plan, split: Split, place: World) -> Objective:
     cache, workers = experiment.cache_folder, experiment.workers
     if made.task == "classification":
-        train, val = (stack_all(dataset.card, cases, made, cache, workers) for cases in (split.train, split.val))
-        return ClassObjective(made, experiment.seed, train, val, experiment.train)
-    ready = prepare_all(dataset, [*split.train, *split.val], made, cache, workers)
-    return MaskObjective(
-        made,
-        experiment.seed,
-        [ready[case.id] for case in split.train],
-        [ready[case.id] for case in split.val],
-        experiment.train,
-    )
 
+        def stacks() -> list[Stack | None]:
+            parts = (split.train, split.val)
+            return [stack_all(dataset.card, cases, made, cache, workers) if cases else None for cases in parts]
 
-def _require_same_experiment(run: Run, experiment: Experiment) -> None:
-    if not run.config.exists():
-        return
-    text = difference(run.settings(), experiment)
-    if text:
-        raise UsageError(
-            "this run folder holds another experiment",
-            where=run.folder,
-            value=text,
-            remedy="choose another folder with -o, or repeat the command that began this one to continue it",
-        )
-
-
-def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, split: Split) -> None:
-    parts: dict[str, Any] = {
-        part: [{"id": c.id, "patient": c.patient, "digest": planned.digests.get(c.id, "")} for c in cases]
-        for part, cases in (("train", split.train), ("val", split.val), ("test", split.test))
-    }
-    if run.config.exists():
-        before = run.json("split.json")
-        changed = [
-            name
-            for part in ("train", "val")
-            for name in {_identity(c) for c in before[part]} ^ {_identity(c) for c in parts[part]}
-        ]
-        if changed:
-            names = sorted({name for name, _ in changed})
-            raise DataError(
-                "the data changed since this run began",
-                where=run.folder,
-                value=", ".join(names[:5]) + (" ..." if len(names) > 5 else ""),
-                remedy="put the old data back, or begin a new run with -o",
-            )
-    write_json(run.folder / "card.json", planned.dataset.card)
-    write_json(run.folder / "plan.json", made)
-    write_json(run.folder / "split.json", parts)
-    write_json(run.folder / "findings.json", {"left_out": planned.left_out, "findings": planned.findings})
-    resolved = experiment.model_copy(update={"root": planned.dataset.root.resolve()})
-    write_text(run.config, yaml.safe_dump(jsonable(resolved), sort_keys=False))
-
-
-def _identity(entry: dict[str, str]) -> tuple[str, str]:
-    return entry["id"], entry["digest"]
-
-
-def _write_environment(run: Run, device: torch.device, seconds: dict[str, float]) -> None:
-    write_json(
-        run.folder / "environment.json",
-        {
-            "segue": segue.__version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "system": f"{platform.system()} {platform.machine()}",
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "threads": str(torch.get_num_threads()),
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": f"segue train {run.config} -o ANOTHER_FOLDER",
-            **{f"seconds: {name}": str(value) for name, value in seconds.items()},
-        },
-    )
+        place.at_first(lambda: None if place.size == 1 else bool(stacks()))
+        train, val = stacks()  # of several processes, each maps what the first one prepared
+        assert train is not None, "a split trains on something"
+        return ClassObjective(made, experiment.seed, train, val, experiment.train, place)
+    cases = [*split.train, *split.val]
+    ready = place.at_first(lambda: prepare_all(dataset, cases, made, cache, workers))
+    train_cases, val_cases = ([ready[case.id] for case in part] for part in (split.train, split.val))
+    return MaskObjective(made, experiment.seed, train_cases, val_cases, experiment.train, place)
 
 
 def dry_run(experiment: Experiment) -> None:
@@ -154,18 +184,23 @@ def dry_run(experiment: Experiment) -> None:
     card, root = resolve(experiment.dataset, experiment.data, experiment.root)
     device = pick_device(experiment.device)
     result(f"dataset   {card.name}: {card.title}")
-    result(f"budget    {experiment.budget_for(card.task)} on {device}")
-    result(f"run       {experiment.run_folder}")
+    each = " for each fold" if experiment.fold == "cv" else ""
+    result(f"budget    {experiment.budget_for(card.task)}{each} on {device}")
+    result(f"run       {folder_of(Run(experiment.run_folder), experiment).folder}")
     if not root.is_dir():
         _say_how_to_get(card, root)
         return
-    dataset = open_dataset(experiment.dataset, experiment.data, experiment.root)
-    planned = make_plan(experiment, dataset)
-    split = sound_split(planned, experiment.fold)
-    result(f"cases     {len(split.train)} train, {len(split.val)} validate (fold {experiment.fold})")
+    planned = make_plan(experiment, brought(experiment))
+    if experiment.fold == "cv":
+        for number, fold in enumerate(folds_of(planned)):
+            result(f"fold {number}    {len(fold.train)} cases train, {len(fold.val)} validate")
+    split = sound_split(planned, 0 if experiment.fold == "cv" else experiment.fold)
+    if experiment.fold != "cv":
+        result(f"cases     {len(split.train)} train, {len(split.val)} validate (fold {experiment.fold})")
     if planned.left_out:
         result(f"left out  {', '.join(sorted({finding.case for finding in planned.left_out}))}")
     result(describe_plan(planned.plan))
+    result()
     result(describe_cost(planned, split, experiment))
 
 

@@ -1,0 +1,195 @@
+"""The trainings of one run folder together: figures over all folds, post-processing, one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segue.acquire.alone import alone
+from segue.catalogue import Card, Case, Dataset, dataset_at
+from segue.core.console import say, stage
+from segue.core.errors import DataError
+from segue.core.executor import map_cases
+from segue.core.files import write_json
+from segue.evaluate import (
+    CaseScores,
+    ClassEvaluation,
+    ClassScores,
+    Evaluation,
+    Pair,
+    aggregate,
+    aggregate_classes,
+    choose_postprocessing,
+    measure_components,
+    score_pair,
+    write_metrics,
+)
+from segue.predict import mask_path
+from segue.train import Run
+from segue.view import write_report
+from segue.workflow.measuring import evaluate_run, measure_run
+
+Figures = Evaluation | ClassEvaluation
+
+
+def measure_member(
+    top: Run, member: Run, device: str, dataset: Dataset | None = None, workers: int | None = None
+) -> list[Figures]:
+    """Measure one training of a run folder, and write its figures and its report."""
+    if member.folder != top.folder or top.members() == [top]:
+        return evaluate_run(member, device, dataset, workers)
+    # The folder's own metrics.json is that of all folds: what this training found goes in there, and renew() adds
+    # the others. Its test set is measured by the mean of the folds.
+    found = measure_run(top, device, dataset, workers, parts=("val",))
+    with alone(top.metrics):
+        write_metrics(top.metrics, found)
+    return found
+
+
+def evaluate_again(run: Run, device: str = "auto", workers: int | None = None) -> list[Figures]:
+    """Measure a run folder, of one training or of several, and renew its report.
+
+    Raises:
+        UsageError: not a run folder. DataError: the dataset or the checkpoint is gone.
+    """
+    card, members = run.card(), run.members()
+    if members == [run]:
+        return evaluate_run(run, device, workers=workers)
+    dataset = dataset_at(card, Path(run.settings()["root"]))
+    for member in members:
+        if member.checkpoint.exists():
+            measure_member(run, member, device, dataset, workers)
+        else:
+            say(f"warning: {member.folder} has no checkpoint yet and is not measured")
+    return renew(run, device, dataset, workers)
+
+
+def renew(
+    top: Run, device: str, dataset: Dataset, workers: int | None = None, *, with_test: bool = True
+) -> list[Figures]:
+    """Write ``metrics.json``, ``postprocessing.json`` and the report over all trainings that are measured.
+
+    Each case of ``val`` was predicted by the fold that had not seen it. ``test`` is predicted by the mean of all folds,
+    once no fold that has begun is still training.
+
+    Raises:
+        DataError: a case validates in two folds.
+    """
+    card, cases = top.card(), {case.id: case for case in dataset.cases}
+    # Two folds that end at once take turns: the second one finds the figures of the first.
+    with alone(top.metrics):
+        members = top.members()
+        measured = [found for member in members if (found := _measured(member, card)) is not None]
+        if not measured:
+            return []
+        evaluations: list[Figures] = [_together(top, card, cases, measured, workers)]
+        if with_test and len(measured) == len(members) and all(member.finished for member in members):
+            evaluations += measure_run(top, device, dataset, workers, parts=("test",), member_only=False)
+        write_metrics(top.metrics, evaluations)
+        write_report(top, cases)
+    return evaluations
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What ``metrics.json`` tells of the cases that one member validates on."""
+
+    member: Run
+    scores: list[CaseScores] | list[ClassScores]
+    failed: list[DataError]
+
+
+def is_measured(member: Run) -> bool:
+    """Whether the cases that a training validates on are in its figures."""
+    return _measured(member, member.card()) is not None
+
+
+def _measured(member: Run, card: Card) -> _Measured | None:
+    if not member.metrics.exists():
+        return None
+    own = {entry["id"] for entry in member.json("split.json")["val"]}
+    part = member.json(member.metrics.name).get("val", {})
+    told = {name: case for name, case in part.get("cases", {}).items() if name in own}
+    failed = [
+        DataError(entry["what"], where=entry["where"], value=entry["value"])
+        for entry in part.get("failed", [])
+        if str(entry["where"]).split(":")[0] in own
+    ]
+    if not told and not failed:
+        return None  # the folder's figures are those of other folds, and this one is still training
+    if card.task == "classification":
+        return _Measured(member, [_class_scores(name, case, card) for name, case in told.items()], failed)
+    masks = [CaseScores(name, case["patient"], case["labels"], case.get("pixel_ml")) for name, case in told.items()]
+    return _Measured(member, masks, failed)
+
+
+def _class_scores(name: str, told: dict[str, Any], card: Card) -> ClassScores:
+    numbers = {text: number for number, text in card.labels.items()}
+    truth = told["truth"]
+    return ClassScores(
+        name,
+        told["patient"],
+        numbers[truth] if isinstance(truth, str) else tuple(int(text in truth) for text in numbers),
+        tuple(told["probabilities"].values()),
+    )
+
+
+def _together(
+    top: Run, card: Card, cases: dict[str, Case], measured: Sequence[_Measured], workers: int | None
+) -> Figures:
+    scores = [(one.member, score) for one in measured for score in one.scores]
+    failed = [error for one in measured for error in one.failed]
+    member_of: dict[str, Run] = {}
+    for member, score in scores:
+        if score.case in member_of:
+            raise DataError(
+                "this case validates in two folds: no figure over all folds could count it once",
+                where=score.case,
+                value=f"{member_of[score.case].folder} and {member.folder}",
+                remedy="train one of the two into a run folder of its own",
+            )
+        member_of[score.case] = member
+    if card.task == "classification":
+        assert card.classes is not None, "a classification has a kind"
+        answers = [score for _, score in scores if isinstance(score, ClassScores)]
+        return aggregate_classes("val", answers, card.labels, card.classes, failed)
+    evaluation = aggregate("val", [score for _, score in scores if isinstance(score, CaseScores)], failed)
+    if len(measured) < 2:
+        return evaluation
+    plan = top.plan()
+    pairs = []
+    for name, member in member_of.items():
+        case = cases.get(name)
+        if case is not None and case.label is not None:
+            path = mask_path(member.predictions("val"), case, card.dimension)
+            labels = plan.labels
+            pairs.append(Pair(name, case.patient, path, case.label, labels, plan.ignore_label, case.unlabelled))
+    return _postprocessed(top, evaluation, pairs, [one.member.folder.name for one in measured], workers)
+
+
+def _postprocessed(
+    top: Run, evaluation: Evaluation, pairs: Sequence[Pair], members: Sequence[str], workers: int | None
+) -> Evaluation:
+    """Choose the post-processing on these predictions, and tell the figures with it beside those without."""
+    components, failed = [], 0
+    with stage("post-processing", len(pairs)) as shown:
+        for pair, result in map_cases(measure_components, pairs, workers=workers or 1):
+            if isinstance(result, DataError):
+                failed += 1
+                say(f"warning: {pair.case} is not looked at for post-processing: {result.what}")
+            else:
+                components.append(result)
+            shown.advance(note=pair.case)
+        chosen = choose_postprocessing(components, top.plan().labels, members)
+        told = [f"{choice.name}: {choice.chosen}" for choice in chosen.labels if choice.chosen is not None]
+        shown.note("; ".join(told) or "none helps")
+    write_json(top.postprocessing, chosen)
+    if not chosen.rules:
+        return evaluation
+    scores = []
+    for _, scored in map_cases(score_pair, [replace(pair, rules=chosen.rules) for pair in pairs], workers=workers or 1):
+        if not isinstance(scored, DataError):
+            scores.append(scored)
+    return replace(evaluation, postprocessed=aggregate("val", scores).aggregate)
