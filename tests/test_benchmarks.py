@@ -57,3 +57,10 @@ def test_dicom(test_data: Path) -> None:
     assert "CT, uncompressed: 8 files" in text
     assert "CT, jpeg2000: 8 files" in text
     assert text.count("segue, read only") == 2
+
+
+def test_loader() -> None:
+    text = run("benchmarks/loader.py", "--shape", 40, 36, 30, "--patch", 16, "--seconds", 0.1, "--rounds", 1)
+    rows = {line[:20].strip(): line[20:].split() for line in text.splitlines()[1:]}
+    assert list(rows) == ["segue", "segue, as nnU-Net", "segue, cut only"]
+    assert all(float(number) > 0 for row in rows.values() for number in row)

@@ -1,34 +1,14 @@
-"""Network, loss, augmentation and sliding window, against MONAI and closed forms."""
+"""Network, loss and sliding window, against MONAI and closed forms."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
 from monai.losses import DiceCELoss
-from scipy import ndimage
 
-from segue.model import AugmentSettings, SegmentationLoss, UNet, augment, draw_augmentation, sliding_window
-from segue.model.augment import Augmentation
-
-NONE = AugmentSettings(
-    rotation_probability=0,
-    scaling_probability=0,
-    noise_probability=0,
-    blur_probability=0,
-    brightness_probability=0,
-    contrast_probability=0,
-    low_resolution_probability=0,
-    gamma_probability=0,
-)
-
-
-def drawn(batch: int = 1, channels: int = 1, **changes: object) -> Augmentation:
-    plain = draw_augmentation(NONE, batch, channels, torch.Generator().manual_seed(0))
-    return Augmentation(**{**vars(plain), **changes})  # type: ignore[arg-type]
+from segue.model import SegmentationLoss, UNet, sliding_window
 
 
 @pytest.mark.parametrize("stem", [[1, 1, 1], [2, 2, 2], [2, 2, 1]])
@@ -92,79 +72,6 @@ def test_deep_supervision_weights_halve() -> None:
     assert single([fine, coarse], target).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_the_same_parameters_give_the_same_batch_and_none_changes_nothing() -> None:
-    images, labels = torch.randn(2, 2, 12, 10, 8), torch.randint(0, 3, (2, 12, 10, 8))
-    padding = torch.zeros(2)
-    settings = AugmentSettings(mirror_axes=(0,))
-    one = draw_augmentation(settings, 2, 2, torch.Generator().manual_seed(5))
-    two = draw_augmentation(settings, 2, 2, torch.Generator().manual_seed(5))
-    first, second = (augment(images, labels, d, (1, 1, 2), padding) for d in (one, two))
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
-    same = augment(images, labels, drawn(2, 2), (1, 1, 1), padding)
-    assert torch.equal(same[0], images)
-    assert torch.equal(same[1], labels)
-
-
-@pytest.mark.parametrize(("spacing", "axis"), [((1.0, 1.0, 1.0), 0), ((1.0, 2.0, 3.0), 1), ((0.7, 0.7, 4.0), 2)])
-def test_rotation_in_millimetres_as_scipy(spacing: tuple[float, float, float], axis: int) -> None:
-    shape = (18, 16, 14)
-    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 1.5)
-    angles = torch.zeros(1, 3)
-    angles[0, axis] = 0.3
-    ours = augment(
-        torch.tensor(image, dtype=torch.float32)[None, None],
-        torch.zeros(1, *shape, dtype=torch.int64),
-        drawn(angles=angles, scale=torch.full((1, 3), 1.1)),
-        spacing,
-        torch.zeros(1),
-    )[0][0, 0].numpy()
-    turn = np.eye(3)
-    a, b = [n for n in range(3) if n != axis]
-    turn[a, a] = turn[b, b] = math.cos(0.3)
-    turn[a, b], turn[b, a] = -math.sin(0.3), math.sin(0.3)
-    matrix = np.diag(1 / np.array(spacing)) @ turn @ np.diag(spacing) / 1.1
-    centre = (np.array(shape) - 1) / 2
-    theirs = ndimage.affine_transform(image, matrix, centre - matrix @ centre, order=1, mode="constant")
-    inner = tuple(slice(4, -4) for _ in range(3))
-    assert np.abs(ours - theirs)[inner].max() < 1e-4
-
-
-def test_mirror_blur_noise_gamma_contrast_and_low_resolution() -> None:
-    torch.manual_seed(0)
-    images, labels = torch.randn(1, 1, 12, 10, 8), torch.randint(0, 3, (1, 12, 10, 8))
-    padding = torch.zeros(1)
-
-    def applied(**changes: object) -> tuple[torch.Tensor, torch.Tensor]:
-        return augment(images, labels, drawn(**changes), (1, 1, 1), padding)
-
-    flipped = applied(mirror=torch.tensor([[1.0, -1.0, 1.0]]))
-    assert torch.equal(flipped[0], images.flip(3))
-    assert torch.equal(flipped[1], labels.flip(2))
-    blurred = applied(blur=torch.tensor([[0.8]]))[0][0, 0].numpy()
-    theirs = ndimage.gaussian_filter(images[0, 0].numpy(), 0.8, mode="nearest", radius=3)
-    assert np.abs(blurred - theirs).max() < 1e-5
-    noisy = applied(noise=torch.tensor([[0.5]]))[0] - images
-    assert noisy.std().item() == pytest.approx(0.5, rel=0.1)
-    gamma = applied(gamma=torch.tensor([[1.4]]))[0]
-    assert gamma.mean().item() == pytest.approx(images.mean().item(), abs=1e-4)
-    assert gamma.std().item() == pytest.approx(images.std().item(), rel=1e-3)
-    contrast = applied(contrast=torch.tensor([[0.5]]))[0]
-    assert contrast.std().item() == pytest.approx(0.5 * images.std().item(), rel=1e-4)
-    coarse = applied(low_resolution=torch.tensor([[0.5]]))[0]
-    assert coarse.std() < 0.9 * images.std()
-
-
-def test_what_rotates_in_from_outside_is_padding() -> None:
-    images = torch.full((1, 1, 16, 16, 16), 3.0)
-    angles = torch.tensor([[0.5, 0.0, 0.0]])
-    result = augment(
-        images, torch.ones(1, 16, 16, 16, dtype=torch.int64), drawn(angles=angles), (1, 1, 1), torch.tensor([-2.0])
-    )
-    assert result[0].min().item() == pytest.approx(-2.0)
-    assert result[1].min().item() == 0
-
-
 class Pointwise(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x, x.square(), -x], 1)
@@ -202,19 +109,6 @@ def test_windows_are_blended_by_the_gaussian() -> None:
         total[:, start : start + 16] += logits * weight
         weights[start : start + 16] += weight
     assert np.abs(ours.numpy() - total / weights).max() < 1e-4
-
-
-def test_a_single_slice_turns_in_its_plane_only() -> None:
-    turned = drawn(4, 1, angles=torch.full((4, 3), 0.2))
-    images, _ = augment(
-        torch.ones(4, 1, 32, 32, 1),
-        torch.zeros(4, 32, 32, 1, dtype=torch.int64),
-        turned,
-        (1.0, 1.0, 1.0),
-        torch.zeros(1),
-    )
-    # Only the corners that turned out of the frame are empty.
-    assert float((images > 0.99).float().mean()) > 0.85
 
 
 def test_kernels_follow_the_strides() -> None:

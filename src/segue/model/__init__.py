@@ -1,6 +1,6 @@
 """Networks, losses, augmentation, sliding window: torch code that knows no files."""
 
-from segue.model.augment import Augmentation, AugmentSettings, augment, draw_augmentation
+from segue.model.augment import Augmentation, AugmentSettings, augment, draw_augmentation, thick_axis
 from segue.model.classifier import Classifier, ClassLoss, probabilities
 from segue.model.losses import SegmentationLoss
 from segue.model.planar import Planar
@@ -19,5 +19,6 @@ __all__ = [
     "draw_augmentation",
     "probabilities",
     "sliding_window",
+    "thick_axis",
     "window_count",
 ]

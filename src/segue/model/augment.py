@@ -1,63 +1,115 @@
 """Augmentation of a whole batch on the device that trains.
 
 Drawing is apart from applying: :func:`draw_augmentation` gives plain numbers from a generator, :func:`augment` is a
-pure function of them, so any batch can be replayed. The list is nnU-Net's (rotation, scaling, mirroring, noise, blur,
-brightness, contrast, low resolution, gamma).
+pure function of them, so any batch can be replayed.
+
+The list is that of nnU-Net 2.8's default trainer, which batchgeneratorsv2 applies: rotation, scaling, mirroring,
+Gaussian noise, blur, brightness, contrast, low resolution, inverted gamma, gamma, in this order and with these
+probabilities and ranges, elastic deformation off. What differs:
+
+- Rotation and scaling are more frequent (0.7 instead of 0.2) and a little narrower (25 instead of 30 degrees, objects
+  0.75 to 1.3 times as large, evenly on a logarithmic scale, instead of 0.71 to 1.43): benchmarks/README.md has figures
+  of these. Pictures turn by no more than that either; nnU-Net turns square ones all round.
+- Rotations are made in millimetres, nnU-Net's in voxels.
+- Labels are looked up at the nearest voxel; nnU-Net interpolates each label and takes the largest.
+- The patch itself is turned, so its corners show what lies outside (``padding``); nnU-Net cuts a larger patch first.
+- Mirroring follows what is known of the images (``mirror_axes``); nnU-Net mirrors along all axes.
+- PET and CT are moved against each other (below); the default trainer does not.
+
+Misalignment is that of LesionTracer, the winner of AutoPET III (Rokuss et al., arXiv:2409.09478; Kovacs et al.,
+Scientific Reports 13:19570, 2023): the CT is turned by up to 5 degrees and, drawn apart, shifted in the axial plane by
+up to 2 voxels of 2 mm, each in a tenth of the patches. The labels stay with the PET, on which lesions are drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
-from torch.nn import functional
+
+from segue.model import intensity
+from segue.model.warping import Source, Warp, warp_into
+
+_ELASTIC_POINTS = 7
+# As nnU-Net: a patch more than so many times as wide as its thick slices are many is turned in their plane only.
+_FLAT = 3
+# Small images are changed together; large ones alone, in less memory.
+_TOGETHER_VOXELS = 2**18
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Probability per image and range of each augmentation; angles in degrees, blur in voxels."""
+    """Probability and range of each augmentation; angles in degrees, blur in voxels.
+
+    Probabilities are those of an image; blur and low resolution then change each of its channels with a probability of
+    one half, what follows changes all, each by its own number. ``elastic_mm`` is the largest displacement.
+
+    ``thick_axis``, if any, crosses thick slices (:func:`thick_axis`): nothing turns out of their plane, is scaled,
+    deformed or coarsened along it. ``misaligned_channels`` move against the others and against the labels.
+    """
 
     mirror_axes: tuple[int, ...] = ()
+    thick_axis: int | None = None
     rotation_probability: float = 0.7
     rotation_degrees: float = 25.0
     scaling_probability: float = 0.7
     scaling: tuple[float, float] = (0.75, 1.3)
-    noise_probability: float = 0.15
-    noise: tuple[float, float] = (0.0, 0.2)
-    blur_probability: float = 0.15
+    elastic_probability: float = 0.0
+    elastic_mm: tuple[float, float] = (0.0, 8.0)
+    misaligned_channels: tuple[int, ...] = ()
+    misalignment_probability: float = 0.1
+    misalignment_degrees: float = 5.0
+    misalignment_mm: tuple[float, float, float] = (4.0, 4.0, 0.0)
+    noise_probability: float = 0.1
+    noise: tuple[float, float] = (0.0, 0.1)
+    blur_probability: float = 0.2
     blur_voxels: tuple[float, float] = (0.5, 1.0)
     brightness_probability: float = 0.15
     brightness: tuple[float, float] = (0.75, 1.25)
     contrast_probability: float = 0.15
     contrast: tuple[float, float] = (0.75, 1.25)
-    low_resolution_probability: float = 0.15
+    low_resolution_probability: float = 0.25
     low_resolution: tuple[float, float] = (0.5, 1.0)
+    inverted_gamma_probability: float = 0.1
     gamma_probability: float = 0.3
     gamma: tuple[float, float] = (0.7, 1.5)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What was drawn for one batch; ``off`` is 0 for additive and 1 for multiplicative parameters.
+    """What was drawn for one batch; 0 is none for what is added, 1 for what is multiplied.
 
-    Shapes: ``mirror`` and ``angles`` (radians) and ``scale`` ``(b, 3)``; all intensity parameters ``(b, c)``.
+    ``mirror`` is 1 or -1. ``angles`` and ``tilt`` are radians around each axis, ``elastic`` millimetres at the control
+    points, ``tilt`` and ``shift_mm`` those of ``misaligned_channels``. Noise has its own seed for each image.
     """
 
     mirror: Float32[Tensor, "b 3"]
     angles: Float32[Tensor, "b 3"]
     scale: Float32[Tensor, "b 3"]
-    noise: Float32[Tensor, "b c"]
-    blur: Float32[Tensor, "b c"]
+    elastic: Float32[Tensor, "b 3 p p p"]
+    misaligned_channels: tuple[int, ...]
+    tilt: Float32[Tensor, "b 3"]
+    shift_mm: Float32[Tensor, "b 3"]
+    noise: Float32[Tensor, " b"]
+    blur: Float32[Tensor, "b c 3"]
     brightness: Float32[Tensor, "b c"]
     contrast: Float32[Tensor, "b c"]
-    low_resolution: Float32[Tensor, "b c"]
+    low_resolution: Float32[Tensor, "b c 3"]
+    inverted_gamma: Float32[Tensor, "b c"]
     gamma: Float32[Tensor, "b c"]
-    noise_seed: int
+    noise_seeds: Int64[Tensor, " b"]
+
+
+def thick_axis(patch: Sequence[int], spacing_mm: Sequence[float]) -> int | None:
+    """The axis across thick slices, where nnU-Net augments in their plane only: the patch is more than three times as
+    wide as they are many. None for pictures, which have one."""
+    axis = max(range(3), key=lambda number: spacing_mm[number])
+    return axis if patch[axis] > 1 and max(patch) > _FLAT * patch[axis] else None
 
 
 def draw_augmentation(settings: AugmentSettings, batch: int, channels: int, random: torch.Generator) -> Augmentation:
@@ -66,31 +118,62 @@ def draw_augmentation(settings: AugmentSettings, batch: int, channels: int, rand
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=random)
 
-    def sometimes(values: Tensor, probability: float, off: float) -> Tensor:
-        chosen = torch.rand(values.shape if values.shape[1] == channels else (batch, 1), generator=random)
-        return torch.where(chosen < probability, values, torch.tensor(off))
+    def around_one(low: float, high: float) -> Tensor:
+        """Below or above one with the same probability, if both can be."""
+        below = torch.rand((batch, channels), generator=random) < 0.5
+        amount = torch.rand((batch, channels), generator=random)
+        if not low < 1 < high:
+            return low + (high - low) * amount
+        return torch.where(below, low + (1 - low) * amount, 1 + (high - 1) * amount)
 
+    def sometimes(values: Tensor, probability: float, off: float, of_channels: float = 1.0) -> Tensor:
+        """Of an image with ``probability``, then of its channels with ``of_channels``."""
+        chosen = torch.rand((batch, 1), generator=random) < probability
+        if of_channels < 1:
+            chosen = chosen & (torch.rand((batch, channels), generator=random) < of_channels)
+        return torch.where(chosen.view(*chosen.shape, *[1] * (values.ndim - 2)), values, torch.tensor(off))
+
+    in_plane = torch.ones(3)
+    around = torch.ones(3)
     limit = math.radians(settings.rotation_degrees)
-    angles = uniform(-limit, limit, batch, 3)
-    scale = torch.exp(uniform(math.log(settings.scaling[0]), math.log(settings.scaling[1]), batch, 1)).expand(batch, 3)
-    rotated = (torch.rand((batch, 1), generator=random) < settings.rotation_probability).float()
-    scaled = (torch.rand((batch, 1), generator=random) < settings.scaling_probability).float()
-    mirror = torch.ones(batch, 3)
-    flips = torch.rand((batch, 3), generator=random) < 0.5
-    for axis in settings.mirror_axes:
-        mirror[flips[:, axis], axis] = -1.0
+    if settings.thick_axis is not None:
+        in_plane[settings.thick_axis] = 0
+        around = 1 - in_plane
+        limit = math.pi
     shape = (batch, channels)
+    flips = (torch.rand((batch, 3), generator=random) < 0.5) & torch.tensor(
+        [axis in settings.mirror_axes for axis in range(3)]
+    )
+    angles = sometimes(uniform(-limit, limit, batch, 3), settings.rotation_probability, 0.0) * around
+    low, high = (math.log(factor) for factor in settings.scaling)
+    scale = sometimes(uniform(low, high, batch, 1), settings.scaling_probability, 0.0) * in_plane
+    elastic = torch.zeros(1, 1, 1, 1, 1).expand(batch, 3, *[_ELASTIC_POINTS] * 3)
+    if settings.elastic_probability:
+        size = sometimes(uniform(*settings.elastic_mm, batch, 1), settings.elastic_probability, 0.0) * in_plane
+        elastic = size[..., None, None, None] * uniform(-1, 1, batch, 3, *[_ELASTIC_POINTS] * 3)
+    tilt, shift_mm = torch.zeros(batch, 3), torch.zeros(batch, 3)
+    if settings.misaligned_channels:
+        limit = math.radians(settings.misalignment_degrees)
+        tilt = sometimes(uniform(-limit, limit, batch, 3), settings.misalignment_probability, 0.0)
+        reach = torch.tensor(settings.misalignment_mm)
+        shift_mm = sometimes(uniform(-1, 1, batch, 3) * reach, settings.misalignment_probability, 0.0)
+    coarse = uniform(*settings.low_resolution, *shape)[..., None] ** in_plane
     return Augmentation(
-        mirror=mirror,
-        angles=angles * rotated,
-        scale=1 + (scale - 1) * scaled,
-        noise=sometimes(uniform(*settings.noise, *shape), settings.noise_probability, 0.0),
-        blur=sometimes(uniform(*settings.blur_voxels, *shape), settings.blur_probability, 0.0),
-        brightness=sometimes(uniform(*settings.brightness, *shape), settings.brightness_probability, 1.0),
-        contrast=sometimes(uniform(*settings.contrast, *shape), settings.contrast_probability, 1.0),
-        low_resolution=sometimes(uniform(*settings.low_resolution, *shape), settings.low_resolution_probability, 1.0),
-        gamma=sometimes(uniform(*settings.gamma, *shape), settings.gamma_probability, 1.0),
-        noise_seed=int(torch.randint(2**62, (1,), generator=random)),
+        mirror=1.0 - 2.0 * flips,
+        angles=angles,
+        scale=scale.exp(),
+        elastic=elastic,
+        misaligned_channels=settings.misaligned_channels,
+        tilt=tilt,
+        shift_mm=shift_mm,
+        noise=sometimes(uniform(*settings.noise, batch, 1), settings.noise_probability, 0.0)[:, 0],
+        blur=sometimes(uniform(*settings.blur_voxels, *shape, 3), settings.blur_probability, 0.0, 0.5),
+        brightness=sometimes(around_one(*settings.brightness), settings.brightness_probability, 1.0),
+        contrast=sometimes(around_one(*settings.contrast), settings.contrast_probability, 1.0),
+        low_resolution=sometimes(coarse, settings.low_resolution_probability, 1.0, 0.5),
+        inverted_gamma=sometimes(around_one(*settings.gamma), settings.inverted_gamma_probability, 1.0),
+        gamma=sometimes(around_one(*settings.gamma), settings.gamma_probability, 1.0),
+        noise_seeds=torch.randint(2**62, (batch,), generator=random),
     )
 
 
@@ -105,138 +188,98 @@ def augment(
     padding: Float[Tensor, " c"],
 ) -> tuple[Float[Tensor, "b c i j k"], Labels]:
     """Apply ``drawn``: images linearly, labels ``(b, i, j, k)``, where there are any, by the nearest voxel; what comes
-    from outside is ``padding``."""
-    images, labels = _spatial(images, labels, drawn, spacing_mm, padding)
-    return _intensity(images, drawn), labels
+    from outside is ``padding`` and label 0. The arguments are left as they are."""
+    images, labels = _moved(images, labels, drawn, spacing_mm, padding)
+    _change_values(images, drawn)
+    return images, labels
 
 
-def affine_in_mm(drawn: Augmentation, grid: Sequence[int], spacing_mm: Sequence[float]) -> Float[Tensor, "b 3 3"]:
-    """Where each output voxel looks in the input, on axes that run from -1 to 1 over the grid (order i, j, k).
+def affine_in_mm(
+    angles: Float32[Tensor, "b 3"],
+    scale: Float32[Tensor, "b 3"],
+    grid: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> Float32[Tensor, "b 3 3"]:
+    """Where each output voxel looks in the input, both in voxels from the centre of the grid.
 
     Rotations are made in millimetres, so that they stay rotations on anisotropic grids. A grid with a single voxel
-    along an axis is a 2-D image: it turns in its plane only.
+    along an axis is a 2-D image: it turns in its plane only. A scale above one magnifies: the output looks at a smaller
+    part of the input; a negative one mirrors.
     """
-    half = torch.tensor([n * s / 2 for n, s in zip(grid, spacing_mm, strict=True)])
-    matrix = torch.eye(3).expand(len(drawn.angles), 3, 3)
+    matrix = torch.eye(3).expand(len(angles), 3, 3)
     for axis in range(3):
-        cos, sin = drawn.angles[:, axis].cos(), drawn.angles[:, axis].sin()
+        cos, sin = angles[:, axis].cos(), angles[:, axis].sin()
         a, b = [other for other in range(3) if other != axis]
         if min(grid[a], grid[b]) == 1:
             continue
         turn = torch.eye(3).repeat(len(cos), 1, 1)
         turn[:, a, a], turn[:, b, b], turn[:, a, b], turn[:, b, a] = cos, cos, -sin, sin
         matrix = matrix @ turn
-    # A scale above one magnifies: the output looks at a smaller part of the input.
-    matrix = matrix * (drawn.mirror / drawn.scale)[:, None, :]
-    return matrix * half / half[:, None]
+    size = torch.tensor([*spacing_mm], dtype=torch.float32)
+    return matrix / scale[:, None, :] * size / size[:, None]
 
 
-def _spatial(
+def _moved(
     images: Tensor, labels: Labels, drawn: Augmentation, spacing_mm: Sequence[float], padding: Tensor
 ) -> tuple[Tensor, Labels]:
-    still = (drawn.angles == 0).all(1) & (drawn.scale == 1).all(1)
-    moved = torch.nonzero(~still).flatten()
-    images = images.clone()
-    labels = labels.clone() if labels is not None else None
-    for row in torch.nonzero(still & (drawn.mirror < 0).any(1)).flatten().tolist():
+    grid, channels = images.shape[2:], [*range(images.shape[1])]
+    bent = (drawn.elastic != 0).flatten(1).any(1)
+    moved = (drawn.angles != 0).any(1) | (drawn.scale != 1).any(1) | bent
+    apart = (drawn.tilt != 0).any(1) | (drawn.shift_mm != 0).any(1)
+    new_images = torch.empty_like(images, memory_format=torch.contiguous_format)
+    new_labels = torch.empty_like(labels) if labels is not None else None
+    for row in torch.nonzero(~moved).flatten().tolist():
         axes = [axis for axis in range(3) if drawn.mirror[row, axis] < 0]
-        images[row] = images[row].flip([axis + 1 for axis in axes])
-        if labels is not None:
-            labels[row] = labels[row].flip(axes)
-    if not len(moved):
-        return images, labels
-    # A picture's last axis has one voxel: it is sampled in its plane, with half the neighbours.
-    sides: int = 2 if images.shape[-1] == 1 else 3
-    matrix = affine_in_mm(drawn, images.shape[2:], spacing_mm)[moved, :sides, :sides].to(images.device)
-    # torch's grids count the axes backwards: k, j, i.
-    theta = torch.cat([matrix.flip(1).flip(2), matrix.new_zeros(len(moved), sides, 1)], 2)
-    rows = moved.to(images.device)
-    grid = functional.affine_grid(theta, [len(rows), 1, *images.shape[2 : 2 + sides]], align_corners=False)
+        new_images[row] = images[row].flip([axis + 1 for axis in axes]) if axes else images[row]
+        if labels is not None and new_labels is not None:
+            new_labels[row] = labels[row].flip(axes) if axes else labels[row]
+    # Displacements along an axis of a single voxel would leave the image.
+    size = torch.tensor([math.inf if n == 1 else s for n, s in zip(grid, spacing_mm, strict=True)])
+    matrix = affine_in_mm(drawn.angles, drawn.scale * drawn.mirror, grid, spacing_mm)
+    tilted = affine_in_mm(drawn.tilt, torch.ones_like(drawn.scale), grid, spacing_mm) @ matrix
+    shift = drawn.shift_mm / size
+    loose = [channel for channel in channels if channel in drawn.misaligned_channels]
+    steady = [channel for channel in channels if channel not in drawn.misaligned_channels]
 
-    def sampled(values: Tensor, mode: str) -> Tensor:
-        flat = values[..., 0] if sides == 2 else values
-        return functional.grid_sample(flat, grid.to(images.dtype), mode=mode, align_corners=False).view(values.shape)
+    def warp(wanted: Bool[Tensor, " b"], chosen: list[int], matrix: Tensor, shift: Tensor, marks: bool) -> None:
+        rows = torch.nonzero(wanted).flatten()
+        if not len(rows) or not chosen:
+            return
+        control = None
+        if bool(bent[rows].any()):
+            bend = drawn.elastic[rows] / size.view(3, 1, 1, 1)
+            control = torch.einsum("mab,mbxyz->maxyz", matrix[rows], bend)
+        source = Source(images, labels if marks else None, rows.tolist(), chosen)
+        warp_into(new_images, new_labels, source, Warp(matrix[rows], shift[rows], control), padding)
 
-    outside = padding.to(images)[:, None, None, None]
-    images[rows] = outside + sampled(images[rows] - outside, "bilinear")
-    if labels is not None:
-        labels[rows] = sampled(labels[rows][:, None].to(images.dtype), "nearest")[:, 0].to(labels.dtype)
-    return images, labels
-
-
-def _intensity(images: Tensor, drawn: Augmentation) -> Tensor:
-    """All images and channels that an augmentation was drawn for at once."""
-    random = torch.Generator(images.device).manual_seed(drawn.noise_seed)
-    chosen, strength = _chosen(drawn.noise, drawn.noise > 0, images)
-    if len(strength):
-        shape = (len(strength), *images.shape[2:])
-        field = torch.randn(shape, generator=random, device=images.device, dtype=images.dtype)
-        images[chosen] += strength * field
-    chosen, strength = _chosen(drawn.blur, drawn.blur > 0, images)
-    if len(strength):
-        images[chosen] = _blurred(images[chosen], strength.flatten())
-    changed = (drawn.brightness != 1) | (drawn.contrast != 1)
-    chosen, contrast = _chosen(drawn.contrast, changed, images)
-    if len(contrast):
-        values = images[chosen]
-        low, high, mean = (of(values) for of in (_low, _high, _mean))
-        values = ((values - mean) * contrast + mean).clamp(low, high)
-        images[chosen] = values * _chosen(drawn.brightness, changed, images)[1]
-    for row, channel in torch.nonzero(drawn.low_resolution < 1).tolist():
-        images[row, channel] = _coarsened(images[row, channel], float(drawn.low_resolution[row, channel]))
-    chosen, gamma = _chosen(drawn.gamma, drawn.gamma != 1, images)
-    if len(gamma):
-        values = images[chosen]
-        low, mean, deviation = _low(values), _mean(values), _deviation(values)
-        curved = ((values - low) / (_high(values) - low).clamp(min=1e-6)).pow(gamma)
-        # Mean and deviation are kept (nnU-Net's retain_stats): only the shape of the histogram changes.
-        images[chosen] = (curved - _mean(curved)) / _deviation(curved).clamp(min=1e-6) * deviation + mean
-    return images
+    together = torch.zeros_like(shift)
+    warp(moved & ~apart, channels, matrix, together, True)
+    warp(moved & apart, steady, matrix, together, True)
+    warp(apart, loose, tilted, shift, False)
+    return new_images, new_labels
 
 
-def _chosen(
-    drawn: Float[Tensor, "b c"], wanted: Bool[Tensor, "b c"], images: Tensor
-) -> tuple[tuple[Tensor, Tensor], Float[Tensor, "m 1 1 1"]]:
-    """Which images and channels are changed, and what was drawn for them, to be multiplied with ``(m, i, j, k)``."""
-    rows, channels = torch.nonzero(wanted, as_tuple=True)
-    values = drawn[rows, channels].to(images).view(-1, 1, 1, 1)
-    return (rows.to(images.device), channels.to(images.device)), values
+def _change_values(images: Tensor, drawn: Augmentation) -> None:
+    """In place, the images and channels that a change was drawn for."""
+    for row in torch.nonzero(drawn.noise > 0).flatten().tolist():
+        random = torch.Generator(images.device).manual_seed(int(drawn.noise_seeds[row]))
+        images[row] = intensity.noisy(images[row], float(drawn.noise[row]), random)
 
+    def change(wanted: Bool[Tensor, "b c"], by: Callable[..., Tensor], *numbers: Tensor) -> None:
+        chosen = torch.nonzero(wanted)
+        for part in chosen.split(max(1, _TOGETHER_VOXELS // images[0, 0].numel())) if len(chosen) else ():
+            rows, channels = part.T
+            values = [number[rows, channels] for number in numbers]
+            if len(part) == 1:  # a view, where a list would be copied
+                row, channel = part[0].tolist()
+                images[row, channel] = by(images[row, channel, None], *values)[0]
+            else:
+                place = (rows.to(images.device), channels.to(images.device))
+                images[place] = by(images[place], *values)
 
-def _low(values: Tensor) -> Tensor:
-    return values.amin((1, 2, 3), keepdim=True)
-
-
-def _high(values: Tensor) -> Tensor:
-    return values.amax((1, 2, 3), keepdim=True)
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean((1, 2, 3), keepdim=True)
-
-
-def _deviation(values: Tensor) -> Tensor:
-    return values.std((1, 2, 3), keepdim=True)
-
-
-def _blurred(images: Float[Tensor, "m i j k"], sigma: Float[Tensor, " m"]) -> Float[Tensor, "m i j k"]:
-    """Each image by a Gaussian of its own deviation, in voxels."""
-    radius = max(1, math.ceil(3 * float(sigma.max())))
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
-    kernels = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
-    kernels = (kernels / kernels.sum(1, keepdim=True))[:, None]
-    for axis in (1, 2, 3):
-        if images.shape[axis] == 1:
-            continue
-        lines = images.movedim(axis, -1)
-        flat = lines.reshape(len(images), -1, lines.shape[-1]).transpose(0, 1)
-        flat = functional.pad(flat, (radius, radius), mode="replicate")
-        blurred = functional.conv1d(flat, kernels, groups=len(images))
-        images = blurred.transpose(0, 1).reshape(lines.shape).movedim(-1, axis)
-    return images
-
-
-def _coarsened(image: Float[Tensor, "i j k"], factor: float) -> Float[Tensor, "i j k"]:
-    size = [max(1, round(n * factor)) for n in image.shape]
-    coarse = functional.interpolate(image[None, None], size=size, mode="nearest-exact")
-    return functional.interpolate(coarse, size=tuple(image.shape), mode="trilinear", align_corners=False)[0, 0]
+    change((drawn.blur > 0).any(2), intensity.blurred, drawn.blur)
+    shone = (drawn.brightness != 1) | (drawn.contrast != 1)
+    change(shone, intensity.brightened, drawn.brightness, drawn.contrast)
+    change((drawn.low_resolution < 1).any(2), intensity.coarsened, drawn.low_resolution)
+    change(drawn.inverted_gamma != 1, lambda v, gamma: -intensity.curved(-v, gamma), drawn.inverted_gamma)
+    change(drawn.gamma != 1, intensity.curved, drawn.gamma)

@@ -168,7 +168,11 @@ class ClassObjective:
         settings = AugmentSettings(mirror_axes=axes)
         if not self.plan.vary_intensities:
             settings = AugmentSettings(
-                mirror_axes=axes, brightness_probability=0.0, contrast_probability=0.0, gamma_probability=0.0
+                mirror_axes=axes,
+                brightness_probability=0.0,
+                contrast_probability=0.0,
+                inverted_gamma_probability=0.0,
+                gamma_probability=0.0,
             )
         return Variation(
             settings,

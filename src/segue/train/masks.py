@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segue.core.errors import UsageError
 from segue.metrics import overlap
-from segue.model import AugmentSettings, SegmentationLoss, sliding_window
+from segue.model import AugmentSettings, SegmentationLoss, sliding_window, thick_axis
 from segue.prepare import Plan, PreparedCase, labels_of
 from segue.train.batches import Batches, padding_values
 from segue.train.importing import imported
@@ -53,7 +53,7 @@ class MaskObjective:
         self.can_validate = bool(val)
         self._padding = torch.from_numpy(padding_values(plan))
         self._variation = Variation(
-            AugmentSettings(mirror_axes=tuple(plan.mirror_axes)),
+            mask_augmentation(plan),
             self.settings.augmentation,
             plan.spacing_mm,
             self._padding,
@@ -145,3 +145,18 @@ def make_loss(settings: LossSettings, plan: Plan, world: World) -> Callable[[Any
     if not isinstance(loss, nn.Module):
         raise UsageError("the loss is not a torch.nn.Module", where=where, value=type(loss).__name__)
     return loss
+
+
+def mask_augmentation(plan: Plan) -> AugmentSettings:
+    """What is drawn for patches of this plan."""
+    return AugmentSettings(
+        mirror_axes=tuple(plan.mirror_axes),
+        thick_axis=thick_axis(plan.patch, plan.spacing_mm),
+        misaligned_channels=_misaligned_channels(plan),
+    )
+
+
+def _misaligned_channels(plan: Plan) -> tuple[int, ...]:
+    """Those of the CT, where there is a PET: patients breathe and move between the two. Labels follow the PET."""
+    units = [channel.unit for channel in plan.channels]
+    return tuple(number for number, unit in enumerate(units) if unit == "HU" and "SUV" in units)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from segue.core.console import say
 from segue.core.errors import MachineError
 from segue.core.memory import peak_memory_gb, reset_peak, used_memory_gb
-from segue.model import AugmentSettings
 from segue.prepare import Measured, Plan
 from segue.train.device import describe_device, has_fast_bfloat16
-from segue.train.masks import make_loss
+from segue.train.masks import make_loss, mask_augmentation
 from segue.train.network import build_network, in_fast_layout, in_layout
 from segue.train.optimise import follow, make_optimizer
 from segue.train.settings import TrainSettings
@@ -90,7 +89,7 @@ class _Trial:
         self._images = torch.randn(plan.batch, len(plan.channels), *plan.patch)
         self._loss, self._labels = self._objective()
         self._variation = Variation(
-            AugmentSettings(mirror_axes=tuple(plan.mirror_axes)),
+            mask_augmentation(plan),
             None,
             plan.spacing_mm,
             torch.zeros(len(plan.channels)),
