@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,16 +13,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_EVERY_S = 30.0
+# Of several processes of one training (torchrun numbers them), the first speaks.
+_SILENT = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
 def say(text: str = "") -> None:
     """A line of news on stderr (progress, warnings, where files went)."""
+    if _SILENT:
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def result(text: str = "") -> None:
     """A line of the command's result on stdout."""
+    if _SILENT:
+        return
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -95,7 +102,7 @@ class Stage:
 @contextlib.contextmanager
 def stage(name: str, total: float | None = None) -> Iterator[Stage]:
     """Show a stage of work: a bar with time left on a terminal, one line per half minute elsewhere."""
-    if not sys.stderr.isatty():
+    if _SILENT or not sys.stderr.isatty():
         current = Stage(name, total, None, None)
         yield current
         current.finish()

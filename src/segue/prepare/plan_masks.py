@@ -65,8 +65,9 @@ def plan_masks(
     in_plane = [axis for axis in range(3) if axis != slice_axis]
     args |= {name: _of_axes(args[name], in_plane) for name in ("strides", "stem_stride")}
     divisor = np.ones(3, dtype=int)
-    divisor[in_plane] = _divisor(merged(args, wanted.args))
-    if wanted.target is None and (np.array(patch) % divisor).any():
+    if wanted.target is None:  # what another network's arguments mean, only it knows
+        divisor[in_plane] = _divisor(merged(args, wanted.args))
+    if (np.array(patch) % divisor).any():
         raise UsageError(
             "the network cannot halve this patch often enough",
             where="plan.patch",

@@ -8,7 +8,7 @@ from segue.train.loop import Trainer, TrainResult, TrainTask
 from segue.train.masks import MaskObjective
 from segue.train.network import build_network, in_fast_layout
 from segue.train.objective import Objective
-from segue.train.probe import measure, step_bytes, step_flops
+from segue.train.probe import measure, step_bytes, step_flops, with_patch_for_network
 from segue.train.run import EventLog, Run, read_events
 from segue.train.settings import TrainSettings
 from segue.train.world import World, world
@@ -41,5 +41,6 @@ __all__ = [
     "step_bytes",
     "step_flops",
     "truth_rows",
+    "with_patch_for_network",
     "world",
 ]

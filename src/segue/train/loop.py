@@ -239,7 +239,9 @@ class Trainer:
         state.validation_s = time.monotonic() - started
         state.validated_at = progress
         improved = state.best_score is None or found.score >= state.best_score
-        state.without_better = 0 if improved else state.without_better + 1
+        # An equal score is kept, being that of the longer training, but it is no reason to go on.
+        better = state.best_score is None or found.score > state.best_score
+        state.without_better = 0 if better else state.without_better + 1
         if improved:
             state.best_score = found.score
             self._save_best(found.score)

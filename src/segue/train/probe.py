@@ -177,6 +177,16 @@ def _finest(logits: Any) -> Tensor:
     return logits[0] if isinstance(logits, list | tuple) else logits
 
 
+def with_patch_for_network(plan: Plan) -> Plan:
+    """A plan whose patch the network can take: sides are rounded up to multiples of 2, 4, ... 64 until it can."""
+    for multiple in (1, 2, 4, 8, 16, 32, 64):
+        sides = [side if side == 1 else -(-side // multiple) * multiple for side in plan.patch]
+        tried = plan.model_copy(update={"patch": tuple(sides)})
+        if step_bytes(tried.model_copy(update={"batch": 1})) is not None:
+            return tried
+    return plan
+
+
 def step_bytes(plan: Plan) -> float | None:
     """What a training step keeps for the backward pass, counted without computing it; None where that cannot be told.
 
@@ -192,7 +202,9 @@ def step_bytes(plan: Plan) -> float | None:
     try:
         with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             network = build_network(plan).to("meta").train()
-            _finest(network(torch.empty(plan.batch, len(plan.channels), *plan.patch)))
+            logits = _finest(network(torch.empty(plan.batch, len(plan.channels), *plan.patch)))
+            if plan.task == "segmentation" and tuple(logits.shape[2:]) != tuple(plan.patch):
+                return None
     except Exception:
         # A network of one's own may look at values, which no meta tensor has.
         return None

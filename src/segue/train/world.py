@@ -5,6 +5,7 @@ One process is a world of its own, in which nothing here costs anything.
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Callable
@@ -104,6 +105,7 @@ def world() -> World:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
             distributed.init_process_group(backend, rank=place.rank, world_size=size, timeout=_PATIENCE)
+            atexit.register(_leave)
         except (RuntimeError, ValueError) as error:
             raise MachineError(
                 "the processes of this training do not find each other",
@@ -112,3 +114,8 @@ def world() -> World:
                 remedy="start them with torchrun, and see that the nodes reach MASTER_ADDR and MASTER_PORT",
             ) from error
     return place
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -22,7 +22,7 @@ from segue.prepare.sizes import (
     Size,
     with_patch,
 )
-from segue.train import machine, measure, step_bytes, step_flops
+from segue.train import machine, measure, step_bytes, step_flops, with_patch_for_network
 from segue.workflow.experiment import Experiment
 
 # What is predicted from a smaller plan's figures may be wrong by this factor before it is tried.
@@ -64,7 +64,15 @@ class Fitting:
         return self.told(first)
 
     def made(self, size: Size | None) -> Plan:
-        return plan(self.facts, machine(self.device), self.experiment.plan, self.experiment.network, size)
+        """The plan of a size; for a network of a person's own with a patch that it can take."""
+        made = plan(self.facts, machine(self.device), self.experiment.plan, self.experiment.network, size)
+        if made.network.target is None or self.experiment.plan.patch is not None:
+            return made
+        fitting = with_patch_for_network(made)
+        if fitting.patch == made.patch:
+            return made
+        why = f"{made.reasons['patch']}; rounded up from {crossed(made.patch)}, which the network cannot take"
+        return fitting.model_copy(update={"reasons": {**made.reasons, "patch": why}})
 
     def smaller(self, made: Plan) -> Plan:
         """One rung down: a smaller patch for the smallest network.

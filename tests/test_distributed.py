@@ -1,0 +1,98 @@
+"""Training by several processes: the same batches, the same losses, and on after one was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from segue.train import World, load_checkpoint, read_events
+
+TINY = "network.args={channels: [4, 8], strides: [[1, 1, 1], [2, 2, 2]], stem_stride: [2, 2, 2]}"
+
+
+def command(blobs: Path, folder: Path, name: str, steps: int, more: Sequence[str] = ()) -> list[str]:
+    settings = [TINY, "train.precision=float32", "train.validations=2", "plan.batch=3", *more]
+    return [
+        *("-m", "segue", "train", str(blobs), "--data", str(folder / "data"), "-o", str(folder / name)),
+        *("--steps", str(steps), "--device", "cpu"),
+        *(part for setting in settings for part in ("--set", setting)),
+    ]
+
+
+def torchrun(processes: int, arguments: Sequence[str]) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*launcher, *arguments]
+
+
+def run(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {e["step"]: e["loss"] for e in read_events(folder / "events.jsonl") if e["event"] == "step"}
+
+
+@pytest.mark.parametrize(("total", "size"), [(4, 2), (3, 2), (2, 3), (9, 4), (1, 1)])
+def test_processes_share_a_batch_without_gap_or_overlap(total: int, size: int) -> None:
+    rows = [list(range(total))[World(rank, size).rows(total)] for rank in range(size)]
+    assert [row for part in rows for row in part] == list(range(total))
+    assert max(map(len, rows)) <= -(-total // size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])  # of a batch of three: one has less, or nothing
+def test_several_processes_train_as_one(blobs: Path, tmp_path: Path, processes: int) -> None:
+    alone = run([sys.executable, *command(blobs, tmp_path, "alone", 6)], tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    together = run(torchrun(processes, command(blobs, tmp_path, "together", 6)), tmp_path)
+    assert together.returncode == 0, together.stderr
+    assert together.stdout.count("report: ") == 1  # the first process speaks for all
+    one, several = losses(tmp_path / "alone"), losses(tmp_path / "together")
+    assert several == pytest.approx(one, abs=1e-5)
+    started = next(e for e in read_events(tmp_path / "together" / "events.jsonl") if e["event"] == "started")
+    assert started["processes"] == processes
+    before, after = (load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("alone", "together"))
+    for name, value in before["network"].items():
+        assert torch.allclose(value, after["network"][name], atol=1e-4), name
+    scores = [
+        [e["score"] for e in read_events(tmp_path / name / "events.jsonl") if e["event"] == "validated"]
+        for name in ("alone", "together")
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(blobs: Path, tmp_path: Path) -> None:
+    arguments = torchrun(2, command(blobs, tmp_path, "run", 150, ["train.save_every_s=0"]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    )
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0
+    reached = load_checkpoint(last)["step"]
+    assert 0 < reached < 150, told
+    again = run(arguments, tmp_path)
+    assert again.returncode == 0, again.stderr
+    events = read_events(tmp_path / "run" / "events.jsonl")
+    assert next(e["step"] for e in events if e["event"] == "resumed") == reached
+    assert load_checkpoint(last)["step"] == 150
