@@ -72,16 +72,17 @@ def estimated(planned: Planned, split: Split, experiment: Experiment) -> Estimat
         train_s = steps * step_s + looks
     measured = [case for case in (*split.val, *split.test) if case.id in shapes]
     rest_s = sum(2 * one_s + _predict_s(made, shapes[case.id]) for case in measured) + _REPORT_S
-    step_gb, on_gpu = made.measured.memory_gb, has_own_memory(made)
-    of_cases = _cases_gb(made, [shapes[case.id] for case in split.train if case.id in shapes])
-    largest = max((_prediction_gb(planned, case, shapes[case.id]) for case in measured), default=0.0)
+    # What a step frees stays with the process; what is predicted comes on top.
+    kept_gb = used_memory_gb() if planned.fitting is None else planned.fitting.peak_gb(made)
     return Estimate(
         steps,
         missing * one_s,
         train_s,
         rest_s,
-        used_memory_gb() + max(of_cases + (0.0 if on_gpu else step_gb), largest),
-        step_gb if on_gpu else None,
+        kept_gb
+        + _cases_gb(made, [shapes[case.id] for case in split.train if case.id in shapes])
+        + max((_prediction_gb(planned, case, shapes[case.id]) for case in measured), default=0.0),
+        made.measured.memory_gb if has_own_memory(made) else None,
     )
 
 
@@ -142,11 +143,13 @@ def _cases_gb(made: Plan, shapes: list[tuple[int, ...]]) -> float:
 
 
 def _prediction_gb(planned: Planned, case: Case, shape: tuple[int, ...]) -> float:
-    """Of one case while it is predicted: the image, its prepared form, and the logits of every class."""
-    made = planned.plan
-    stored = math.prod(planned.grids[case.id][0]) if case.id in planned.grids else math.prod(shape)
+    """Of one case while it is predicted: its prepared form, logits and weights of the windows, and where its own grid
+    is another one, the best class and its score there."""
+    made, voxels = planned.plan, math.prod(shape)
     outputs = len(made.regions) or len(made.labels) + 1
-    return (math.prod(shape) * 4 * (len(made.channels) + 2 * outputs) + stored * (4 * len(made.channels) + 10)) / 1e9
+    stored = math.prod(planned.grids[case.id][0]) if case.id in planned.grids else voxels
+    elsewhere = 0 if stored == voxels else 14 * stored
+    return (4 * voxels * (len(made.channels) + outputs + 1) + elsewhere) / 1e9
 
 
 def describe_plan(made: Plan) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from segue.core.console import duration, say
 from segue.core.errors import MachineError
-from segue.core.memory import free_memory_gb, memory_of, used_memory_gb
+from segue.core.memory import free_memory_gb, memory_of, peak_memory_gb, used_memory_gb
 from segue.prepare import Fingerprint, Measured, Plan, plan
 from segue.prepare.choices import crossed
 from segue.prepare.sizes import (
@@ -41,6 +41,7 @@ class Fitting:
         self.facts, self.device, self.experiment = facts, device, experiment
         memory = experiment.memory
         self._allowed_gb = None if memory is None else memory_of(memory, "memory")
+        self._peaks_gb: dict[str, float] = {}
         self._seconds: float | None = None
         self._tried: dict[str, Measured] = {}
 
@@ -130,10 +131,16 @@ class Fitting:
         return self.fits(candidate, known) and available_s / self.cost(candidate).step_s >= least_steps
 
     def cost(self, made: Plan) -> Measured:
-        key = f"{made.patch} {made.batch} {made.network}"
+        key = _key(made)
         if key not in self._tried:
             self._tried[key] = measure(made, self.experiment.train, self.device, self._seconds)
+            self._peaks_gb[key] = peak_memory_gb()
         return self._tried[key]
+
+    def peak_gb(self, made: Plan) -> float:
+        """The main memory of the whole process while the plan was tried."""
+        self.cost(made)
+        return self._peaks_gb[_key(made)]
 
     def fits(self, made: Plan, known: Plan | None = None) -> bool:
         """Whether a step fits the memory: forecast before it is tried, then measured."""
@@ -150,7 +157,7 @@ class Fitting:
         if self.fits(made):
             return
         kept = step_bytes(made)
-        key = f"{made.patch} {made.batch} {made.network}"
+        key = _key(made)
         need = self._tried[key].memory_gb if key in self._tried else (kept or 0) / 1e9
         raise MachineError(
             "the plan does not fit the memory",
@@ -195,5 +202,9 @@ class Fitting:
         return made.model_copy(update={"measured": found, "reasons": reasons})
 
 
+def _key(made: Plan) -> str:
+    return f"{made.patch} {made.batch} {made.network}"
+
+
 def _same(one: Plan, other: Plan) -> bool:
-    return (one.patch, one.batch, one.network) == (other.patch, other.batch, other.network)
+    return _key(one) == _key(other)
