@@ -7,9 +7,9 @@ The list is that of nnU-Net 2.8's default trainer, which batchgeneratorsv2 appli
 Gaussian noise, blur, brightness, contrast, low resolution, inverted gamma, gamma, in this order and with these
 probabilities and ranges, elastic deformation off. What differs:
 
-- Rotation and scaling are more frequent (0.7 instead of 0.2) and a little narrower (25 instead of 30 degrees, objects
-  0.75 to 1.3 times as large, evenly on a logarithmic scale, instead of 0.71 to 1.43): benchmarks/README.md has figures
-  of these. Pictures turn by no more than that either; nnU-Net turns square ones all round.
+- Rotation and scaling are a little narrower (25 instead of 30 degrees, objects 0.75 to 1.3 times as large, evenly on a
+  logarithmic scale, instead of 0.71 to 1.43). Pictures turn by no more than that either; nnU-Net turns square ones all
+  round. More frequent ones (0.7) cost Dice on hippocampi (benchmarks/README.md).
 - Rotations are made in millimetres, nnU-Net's in voxels.
 - Labels are looked up at the nearest voxel; nnU-Net interpolates each label and takes the largest.
 - The patch itself is turned, so its corners show what lies outside (``padding``); nnU-Net cuts a larger patch first.
@@ -55,9 +55,9 @@ class AugmentSettings:
 
     mirror_axes: tuple[int, ...] = ()
     thick_axis: int | None = None
-    rotation_probability: float = 0.7
+    rotation_probability: float = 0.2
     rotation_degrees: float = 25.0
-    scaling_probability: float = 0.7
+    scaling_probability: float = 0.2
     scaling: tuple[float, float] = (0.75, 1.3)
     elastic_probability: float = 0.0
     elastic_mm: tuple[float, float] = (0.0, 8.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -164,11 +165,13 @@ class ClassObjective:
 
     @cached_property
     def _variation(self) -> Variation:
-        axes = tuple(self.plan.mirror_axes)
-        settings = AugmentSettings(mirror_axes=axes)
+        # Small images of classes gain from being turned and scaled often (benchmarks/README.md).
+        settings = AugmentSettings(
+            mirror_axes=tuple(self.plan.mirror_axes), rotation_probability=0.7, scaling_probability=0.7
+        )
         if not self.plan.vary_intensities:
-            settings = AugmentSettings(
-                mirror_axes=axes,
+            settings = replace(
+                settings,
                 brightness_probability=0.0,
                 contrast_probability=0.0,
                 inverted_gamma_probability=0.0,
