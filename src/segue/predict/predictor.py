@@ -24,7 +24,16 @@ from segue.model import sliding_window
 from segue.predict.masks import as_stored, mask_path
 from segue.predict.postprocessing import read_postprocessing
 from segue.prepare import Plan, labels_of, prepared_image, read_channels
-from segue.train import Run, build_network, in_fast_layout, load_checkpoint, padding_values, pick_device
+from segue.train import (
+    Run,
+    answer_channels,
+    build_network,
+    coarse_answer,
+    in_fast_layout,
+    load_checkpoint,
+    padding_values,
+    pick_device,
+)
 from segue.train.device import has_fast_bfloat16
 from segue.volume import Geometry, Volume, resample_intensity
 
@@ -154,12 +163,15 @@ class Predictor(Model):
         super().__init__(run, device, member_only=member_only)
         chosen = None if member_only else read_postprocessing(self.run)
         self.rules = chosen.rules if chosen else {}
+        coarse = self.plan.coarse is not None
+        self._coarse = [Predictor(member.coarse.folder, device) for member in self.members] if coarse else []
 
     @property
     def key(self) -> str:
         """Of all weights, the plan and the post-processing."""
         rules = {number: asdict(rule) for number, rule in self.rules.items()}
-        return content_key(super().key, rules) if rules else super().key
+        before = [stage.key for stage in self._coarse]
+        return content_key(super().key, rules, before) if rules or before else super().key
 
     @torch.inference_mode()
     def predict(self, image: Volume) -> Volume:
@@ -171,25 +183,41 @@ class Predictor(Model):
         self.require_fit(image)
         ready = prepared_image(image, self.plan)
         canonical = image.geometry.oriented("RAS")
-        labels = self._labels_on(self._scores(torch.from_numpy(ready.array)), ready.geometry, canonical)
+        labels = self._labels_on(self._scores(ready, image), ready.geometry, canonical)
         labels = postprocessed(labels, self.rules, canonical.voxel_ml)
         back = Volume(labels[None], canonical, "labels").oriented(image.geometry.axis_codes)
         # The same grid, but without the rounding of two changes of orientation.
         return Volume(np.ascontiguousarray(back.array), image.geometry, "labels", "labels")
 
-    def _scores(self, image: Float32[Tensor, "c i j k"]) -> Float32[Tensor, "n i j k"]:
+    def _input(self, number: int, ready: Volume, image: Volume) -> Float32[Tensor, "c i j k"]:
+        """What the network of a member sees: the prepared image, and what its low-resolution stage answers."""
+        seen = torch.from_numpy(ready.array)
+        if not self._coarse:
+            return seen
+        stage = self._coarse[number]
+        coarse = prepared_image(image, stage.plan).array
+        answer = coarse_answer(
+            next(stage.networks()), stage.autocast, coarse, stage.plan, ready.geometry.shape, self.device
+        )
+        channels = answer_channels(torch.from_numpy(answer.astype(np.int64))[None], self.plan)
+        return torch.cat([seen, channels[0]])
+
+    def _scores(self, ready: Volume, image: Volume) -> Float32[Tensor, "n i j k"]:
         """Logits of one network; of several the mean of their probabilities, of regions less a half."""
         total: Tensor | None = None
-        for network in self.networks():
+        padding = torch.from_numpy(padding_values(self.plan))
+        padding = torch.cat([padding, torch.zeros(self.plan.inputs - len(padding))])
+        for number, network in enumerate(self.networks()):
+            seen = self._input(number, ready, image)
             with self.autocast():
                 logits = sliding_window(
                     network,
-                    image,
+                    seen,
                     patch=self.plan.patch,
                     overlap=self.plan.overlap,
                     batch=self.plan.batch,
                     device=self.device,
-                    padding=torch.from_numpy(padding_values(self.plan)),
+                    padding=padding,
                 ).float()
             if len(self.members) == 1:
                 return logits

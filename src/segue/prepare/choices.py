@@ -119,6 +119,8 @@ class Plan(Settings):
         class_shift: of a classification, what is added to the logits of each class while training, so that rare
             classes are not passed over.
         learning_rate: peak of the schedule, unless ``train.learning_rate`` says another.
+        coarse: the plan of the low-resolution stage, where there is one: what its network answers are further channels
+            of this one's.
         vary_intensities: whether training changes brightness, contrast and gamma.
     """
 
@@ -142,8 +144,14 @@ class Plan(Settings):
     vary_intensities: bool = True
     class_shift: list[float] | None = None
     learning_rate: float = Field(2e-3, gt=0)
+    coarse: Plan | None = None
     measured: Measured | None = None
     reasons: dict[str, str]
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network: the image's, and of a low-resolution stage one per label."""
+        return len(self.channels) + (0 if self.coarse is None else len(self.labels))
 
     @property
     def preparation_key(self) -> str:
@@ -158,6 +166,7 @@ class PlanOverrides(Settings):
     dimension: Literal[2, 3] | None = None
     slice_axis: Literal[0, 1, 2] | None = None
     by_region: bool | None = None
+    low_resolution: bool | None = None
     spacing_mm: tuple[float, float, float] | None = None
     patch: Triple | None = None
     batch: int | None = Field(None, ge=1)

@@ -55,7 +55,8 @@ def plan(
     reasons["mirror_axes"] = (
         "the card names these axes as mirror-symmetric" if facts.mirror_axes else "the card names no symmetric axis"
     )
-    mine.pop("by_region", None)
+    for name in ("by_region", "low_resolution"):  # decisions, not fields of the plan
+        mine.pop(name, None)
     for name, value in mine.items():
         chosen[name] = value
         reasons[name] = "set by you"

@@ -3,6 +3,7 @@
 from segue.train.batches import IN_MEMORY_BYTES, Batches, padding_values
 from segue.train.checkpoint import load_checkpoint, save_checkpoint
 from segue.train.classes import ClassBatches, ClassImages, ClassObjective, answered, truth_rows
+from segue.train.coarse import answer_channels, coarse_answer
 from segue.train.device import machine, pick_device
 from segue.train.loop import Trainer, TrainResult, TrainTask
 from segue.train.masks import MaskObjective
@@ -28,8 +29,10 @@ __all__ = [
     "TrainTask",
     "Trainer",
     "World",
+    "answer_channels",
     "answered",
     "build_network",
+    "coarse_answer",
     "in_fast_layout",
     "load_checkpoint",
     "machine",

@@ -17,6 +17,10 @@ from segue.prepare import Plan, PreparedCase
 IN_MEMORY_BYTES = 2_000_000_000
 
 
+# More than any label.
+ANSWER = 2**16
+
+
 def padding_values(plan: Plan) -> np.ndarray:
     """What stands outside an image, per channel, after normalisation: air, no uptake, or the image's mean."""
     values = {"hu": lambda n: (n.low - n.mean) / n.std, "suv": lambda n: -1.0, "image": lambda n: 0.0}
@@ -31,11 +35,21 @@ class Batches:
 
     Args:
         rows: of every batch, only these are read.
+        answers: what a low-resolution network answered for each case, on the case's grid. Label numbers are then
+            those of the truth plus :data:`ANSWER` times those of the answer, so that both move together.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], plan: Plan, seed: int, rows: slice | None = None) -> None:
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        plan: Plan,
+        seed: int,
+        rows: slice | None = None,
+        answers: Sequence[np.ndarray] | None = None,
+    ) -> None:
         self.cases, self.plan, self.seed = list(cases), plan, seed
         self.rows = rows or slice(0, plan.batch)
+        self._answers = answers
         self._padding = padding_values(plan)
         self._images = [case.image for case in self.cases]
         self._labels = [case.labels for case in self.cases]
@@ -120,3 +134,5 @@ class Batches:
         # torch makes float32 of float16 eight times as fast as numpy.
         torch.from_numpy(image)[(slice(None), *place)] = torch.from_numpy(values)
         labels[place] = self._labels[number][source]
+        if self._answers is not None:
+            labels[place] += ANSWER * np.asarray(self._answers[number][source], dtype=np.int64)

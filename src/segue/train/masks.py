@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from segue.core.errors import UsageError
 from segue.metrics import overlap
 from segue.model import AugmentSettings, SegmentationLoss, sliding_window, thick_axis
 from segue.prepare import Plan, PreparedCase, labels_of
-from segue.train.batches import Batches, padding_values
+from segue.train.batches import ANSWER, Batches, padding_values
+from segue.train.coarse import answer_channels, weakened
 from segue.train.importing import imported
 from segue.train.objective import Autocast, Validation
 from segue.train.settings import LossSettings, TrainSettings
@@ -29,6 +30,7 @@ class MaskObjective:
 
     Args:
         world: the processes that train together; this one prepares its part of every batch only.
+        answers: of a plan with a low-resolution stage, what its network answered for each case, on the case's grid.
     """
 
     metric = "dice"
@@ -41,14 +43,18 @@ class MaskObjective:
         val: Sequence[PreparedCase],
         settings: TrainSettings | None = None,
         world: World | None = None,
+        answers: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.plan, self.seed, self.val = plan, seed, list(val)
         self.settings, self.world = settings or TrainSettings(), world or World()
         rows = self.world.rows(plan.batch)
         self._filled = -(-plan.batch // self.world.size)
-        self.batches = Batches(train, plan, seed, rows)
+        self._answers = answers
+        self.batches = Batches(
+            train, plan, seed, rows, None if answers is None else [answers[case.case.id] for case in train]
+        )
         self.loss: Callable[[Any, Tensor], Tensor] = make_loss(self.settings.loss, plan, self.world)
-        self.batch_shape: tuple[int, ...] = (self._filled, len(plan.channels), *plan.patch)
+        self.batch_shape: tuple[int, ...] = (self._filled, plan.inputs, *plan.patch)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.can_validate = bool(val)
         self._padding = torch.from_numpy(padding_values(plan))
@@ -67,7 +73,15 @@ class MaskObjective:
         if device.type == "cuda":
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         if vary:
-            images, labels = self._variation(images, labels, step)
+            images, labels = self._variation.ours(images, labels, step)
+        answer = labels // ANSWER
+        labels = labels % ANSWER
+        if vary:
+            images, labels = self._variation.further(images, labels, step)
+        if self._answers is not None:
+            channels = answer_channels(answer, self.plan)
+            first = self._variation.rows.start
+            images = torch.cat([images, weakened(channels, self.seed, step, first) if vary else channels], 1)
         missing = self._filled - len(images)
         if missing:
             images = torch.cat([images, images.new_zeros(missing, *self.batch_shape[1:])])
@@ -95,15 +109,19 @@ class MaskObjective:
         self, network: nn.Module, autocast: Autocast, device: torch.device, case: PreparedCase
     ) -> dict[str, float]:
         plan = self.plan
+        image = torch.from_numpy(np.asarray(case.image, dtype=np.float32))
+        if self._answers is not None:
+            answer = torch.from_numpy(np.asarray(self._answers[case.case.id], dtype=np.int64))
+            image = torch.cat([image, answer_channels(answer[None], plan)[0]])
         with autocast():
             logits = sliding_window(
                 network,
-                torch.from_numpy(np.asarray(case.image, dtype=np.float32)),
+                image,
                 patch=plan.patch,
                 overlap=plan.overlap,
                 batch=plan.batch,
                 device=device,
-                padding=self._padding,
+                padding=torch.cat([self._padding, torch.zeros(plan.inputs - len(plan.channels))]),
             )
         predicted = labels_of(logits.cpu().numpy(), plan)
         truth = np.asarray(case.labels).astype(np.int64)

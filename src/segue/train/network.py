@@ -24,7 +24,7 @@ def build_network(plan: Plan) -> nn.Module:
         UsageError: the target cannot be imported or does not take the arguments.
     """
     classifies = plan.task == "classification"
-    inputs = len(plan.channels)
+    inputs = plan.inputs
     outputs = len(plan.labels) if classifies else len(plan.regions) or max(plan.labels) + 1
     target = plan.network.target
     if target is None:

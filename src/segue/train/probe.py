@@ -124,6 +124,7 @@ class _Trial:
         labels = labels.to(self.device) if labels is not None else None
         if self.settings.augment:
             images, labels = self._varied(images, labels, number)
+        images = self._with_answers(images)
         self.network.train()
         self._optimizer.zero_grad(set_to_none=True)
         size = -(-len(images) // self.settings.accumulate)
@@ -139,6 +140,10 @@ class _Trial:
     def _varied(self, images: Tensor, labels: Tensor | None, number: int) -> tuple[Tensor, Tensor | None]:
         return self._variation(images, None, number) if labels is None else self._variation(images, labels, number)
 
+    def _with_answers(self, images: Tensor) -> Tensor:
+        further = self.plan.inputs - images.shape[1]
+        return torch.cat([images, images.new_zeros(len(images), further, *self.plan.patch)], 1) if further else images
+
     def compiled_step_s(self, precision: str) -> float | None:
         """Seconds a step of the compiled network; None where torch cannot compile it here."""
         try:
@@ -151,7 +156,7 @@ class _Trial:
     @torch.inference_mode()
     def forward_s(self, precision: str) -> float:
         """Seconds that the network takes for one batch when it predicts."""
-        images = in_layout(self._images.to(self.device))
+        images = in_layout(self._with_answers(self._images.to(self.device)))
         times = []
         for _ in range(2):
             started = time.perf_counter()
@@ -202,7 +207,7 @@ def step_bytes(plan: Plan) -> float | None:
     try:
         with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             network = build_network(plan).to("meta").train()
-            logits = _finest(network(torch.empty(plan.batch, len(plan.channels), *plan.patch)))
+            logits = _finest(network(torch.empty(plan.batch, plan.inputs, *plan.patch)))
             if plan.task == "segmentation" and tuple(logits.shape[2:]) != tuple(plan.patch):
                 return None
     except Exception:
@@ -217,7 +222,7 @@ def step_flops(plan: Plan) -> float | None:
 
     try:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            build_network(plan).to("meta").train()(torch.empty(plan.batch, len(plan.channels), *plan.patch))
+            build_network(plan).to("meta").train()(torch.empty(plan.batch, plan.inputs, *plan.patch))
     except Exception:
         return None
     return float(counter.get_total_flops()) or None

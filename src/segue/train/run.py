@@ -78,6 +78,11 @@ class Run:
         return own + [Run(path) for _, path in folds]
 
     @property
+    def coarse(self) -> Run:
+        """The low-resolution stage, a run by itself."""
+        return Run(self.folder / "coarse")
+
+    @property
     def postprocessing(self) -> Path:
         return self.folder / "postprocessing.json"
 

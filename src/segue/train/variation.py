@@ -51,15 +51,21 @@ class Variation:
         Raises:
             UsageError: a person's own function gives back something else than it got.
         """
+        return self.further(*self.ours(images, labels, step), step)
+
+    def ours(self, images: Tensor, labels: Labels, step: int) -> tuple[Tensor, Labels]:
+        """Only what :func:`segue.model.augment` does."""
         random = torch.Generator().manual_seed(stream_seed(self.seed, "augment", step))
         drawn = draw_augmentation(self.settings, self.total, images.shape[1], random)
         if len(images):
             mine = _of_rows(drawn, self.rows)
             images, labels = augment(images, labels, mine, self.spacing_mm, self.padding.to(images.device))
-        return (images, labels) if self._own is None else self._further(images, labels, step)
+        return images, labels
 
-    def _further(self, images: Tensor, labels: Labels, step: int) -> tuple[Tensor, Labels]:
-        assert self.own is not None and self._own is not None, "only called where there is one"
+    def further(self, images: Tensor, labels: Labels, step: int) -> tuple[Tensor, Labels]:
+        """Only what a person's own function does, if there is one."""
+        if self._own is None or self.own is None:
+            return images, labels
         for row in range(len(images)):
             random = torch.Generator().manual_seed(stream_seed(self.seed, "own", step, self.rows.start + row))
             one, mask = images[row : row + 1], None if labels is None else labels[row : row + 1]

@@ -165,6 +165,9 @@ def describe_plan(made: Plan) -> str:
         "foreground_share": f"{made.foreground_share:.2f}",
         "mirror_axes": str(made.mirror_axes),
     }
+    if made.coarse is not None:
+        grid = " x ".join(f"{value:g}" for value in made.coarse.spacing_mm)
+        choices["low_resolution"] = f"{grid} mm, patch {'x'.join(map(str, made.coarse.patch))}"
     if made.regions:
         choices["regions"] = ", ".join(f"{r.name} ({'+'.join(map(str, r.members))})" for r in made.regions)
     if made.task == "classification":

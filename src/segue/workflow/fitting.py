@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from segue.core.console import duration, say
-from segue.core.errors import MachineError
+from segue.core.errors import MachineError, UsageError
 from segue.core.memory import free_memory_gb, memory_of, peak_memory_gb, used_memory_gb
 from segue.prepare import Fingerprint, Measured, Plan, plan
 from segue.prepare.choices import crossed
@@ -28,6 +29,9 @@ from segue.workflow.experiment import Experiment
 # What is predicted from a smaller plan's figures may be wrong by this factor before it is tried.
 _MARGIN = 1.25
 _MOST_IMAGES = 16
+# nnU-Net has a low-resolution stage where a patch holds less than a quarter of the median image.
+ENOUGH_SEEN = 0.25
+_COARSER = 1.03
 
 
 class Fitting:
@@ -59,14 +63,57 @@ class Fitting:
         if first.task == "classification":
             return self.told(first)
         if seconds is not None and first.dimension == 3:
-            return self.told(self.climbed(seconds * STEPS_SHARE))
-        while not self.fits(first):
-            first = self.smaller(first)
-        return self.told(first)
+            found = self.climbed(seconds * STEPS_SHARE)
+        else:
+            found = first
+            while not self.fits(found):
+                found = self.smaller(found)
+        return self.told(self.with_low_resolution(found))
 
-    def made(self, size: Size | None) -> Plan:
+    def with_low_resolution(self, made: Plan) -> Plan:
+        """Say how much of an image a patch sees; before a network that sees little comes one that sees more, if a
+        person wants it.
+
+        Raises:
+            UsageError: it is wanted of slices.
+        """
+        wanted = self.experiment.plan.low_resolution
+        if made.dimension == 2:
+            if wanted:
+                raise UsageError("slices have no low-resolution stage", where="plan.low_resolution")
+            return made
+        sees = _part_seen(self.facts, made)
+        why = f"{made.reasons['patch']}; it sees {sees:.0%} of the median image"
+        coarse = None
+        if wanted:
+            coarse = self.coarsened(made)
+            why += f", the low-resolution stage before it {_part_seen(self.facts, coarse):.0%}"
+        elif sees < ENOUGH_SEEN:
+            why += (
+                ": where that is too little to tell what it is, plan.low_resolution=true trains a stage that sees more"
+            )
+        reasons = {**made.reasons, "patch": why}
+        if coarse is not None:
+            reasons["low_resolution"] = "set by you: a third of the budget; its answer is a channel per label"
+        return made.model_copy(update={"coarse": coarse, "reasons": reasons})
+
+    def coarsened(self, made: Plan) -> Plan:
+        """The plan of voxels so coarse that a patch sees a quarter of the median image (nnU-Net's rule), measured."""
+        spacing, plan_ = np.array(made.spacing_mm), made
+        while _part_seen(self.facts, plan_) < ENOUGH_SEEN:
+            # The fine axes first, until no axis is twice as coarse as another.
+            behind = spacing < spacing.max() / 2
+            spacing = np.where(behind if behind.any() else True, spacing * _COARSER, spacing)
+            size = with_patch(Size(0, 0, 2, NETWORKS[0], "of the low-resolution stage"), math.prod(made.patch), "")
+            plan_ = self.made(size, tuple(float(step) for step in spacing.round(4)))
+        return plan_.model_copy(update={"measured": self.cost(plan_)})
+
+    def made(self, size: Size | None, spacing_mm: tuple[float, ...] | None = None) -> Plan:
         """The plan of a size; for a network of a person's own with a patch that it can take."""
-        made = plan(self.facts, machine(self.device), self.experiment.plan, self.experiment.network, size)
+        overrides = self.experiment.plan
+        if spacing_mm is not None:
+            overrides = overrides.model_copy(update={"spacing_mm": spacing_mm})
+        made = plan(self.facts, machine(self.device), overrides, self.experiment.network, size)
         if made.network.target is None or self.experiment.plan.patch is not None:
             return made
         fitting = with_patch_for_network(made)
@@ -202,8 +249,14 @@ class Fitting:
         return made.model_copy(update={"measured": found, "reasons": reasons})
 
 
+def _part_seen(facts: Fingerprint, made: Plan) -> float:
+    """Of the median image, on the plan's grid."""
+    sides = np.array(facts.shapes) * np.array(facts.spacings_mm) / np.array(made.spacing_mm)
+    return float(np.prod(np.minimum(made.patch, np.median(sides, axis=0)) / np.median(sides, axis=0)))
+
+
 def _key(made: Plan) -> str:
-    return f"{made.patch} {made.batch} {made.network}"
+    return f"{made.patch} {made.batch} {made.network} {made.inputs}"
 
 
 def _same(one: Plan, other: Plan) -> bool:

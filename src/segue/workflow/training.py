@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
-from segue.catalogue import Card, Dataset, Split, fold_count, not_there, require_apart, resolve
+from segue.catalogue import Card, Split, fold_count, not_there, require_apart, resolve
 from segue.core.console import result, say
 from segue.core.errors import DataError
 from segue.prepare import Plan, Stack
@@ -27,6 +27,7 @@ from segue.workflow.folds import Figures, is_measured, measure_member, renew
 from segue.workflow.look import prepare_all, stack_all
 from segue.workflow.planning import Planned, brought, make_plan, require_every_label, sound_split
 from segue.workflow.run_folders import begin, folder_of, require_same_experiment, write_environment
+from segue.workflow.stages import COARSE_SHARE, coarse_answers, part_of
 
 
 @dataclass
@@ -85,13 +86,14 @@ def _train_one(experiment: Experiment, planned: Planned, top: Run, clock: Clock)
         return begin(top, experiment, planned, split)
 
     run, made = place.at_first(begun)
-    objective = _objective(experiment, planned.dataset, made, split, place)
+    objective = _objective(experiment, planned, made, split, run, place)
     clock.finished("prepare")
+    budget = experiment.budget_for(made.task)
     capped = made.task == "classification" and not experiment.budget.given
     task = TrainTask(
         made,
         experiment.train,
-        experiment.budget_for(made.task),
+        budget if made.coarse is None else part_of(budget, 1 - COARSE_SHARE),
         experiment.seed,
         CLASS_EPOCHS if capped else None,
     )
@@ -161,8 +163,8 @@ def folds_of(planned: Planned) -> list[Split]:
     return splits
 
 
-def _objective(experiment: Experiment, dataset: Dataset, made: Plan, split: Split, place: World) -> Objective:
-    cache, workers = experiment.cache_folder, experiment.workers
+def _objective(experiment: Experiment, planned: Planned, made: Plan, split: Split, run: Run, place: World) -> Objective:
+    dataset, cache, workers = planned.dataset, experiment.cache_folder, experiment.workers
     if made.task == "classification":
 
         def stacks() -> list[Stack | None]:
@@ -176,7 +178,8 @@ def _objective(experiment: Experiment, dataset: Dataset, made: Plan, split: Spli
     cases = [*split.train, *split.val]
     ready = place.at_first(lambda: prepare_all(dataset, cases, made, cache, workers))
     train_cases, val_cases = ([ready[case.id] for case in part] for part in (split.train, split.val))
-    return MaskObjective(made, experiment.seed, train_cases, val_cases, experiment.train, place)
+    answers = coarse_answers(experiment, planned, made, split, run, ready, pick_device(experiment.device), place)
+    return MaskObjective(made, experiment.seed, train_cases, val_cases, experiment.train, place, answers)
 
 
 def dry_run(experiment: Experiment) -> None:
