@@ -25,6 +25,13 @@ def test_hippocampus(hippocampus: Path) -> None:
     assert all(label in text for label in ("anterior", "posterior", "all"))
 
 
+@pytest.mark.slow
+def test_ablation(hippocampus: Path) -> None:
+    words = ("--minutes", 0.02, "--seeds", 0, "--variants", "recipe,sgd")
+    text = run("benchmarks/ablation.py", "--source", hippocampus, *words)
+    assert [line.split()[0] for line in text.splitlines()[-3:]] == ["variant", "recipe", "sgd"]
+
+
 def test_download() -> None:
     text = run("benchmarks/download.py", "--megabytes", 4, "--rate", 10, "--rounds", 1)
     assert "ratio" in text

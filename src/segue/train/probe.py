@@ -43,7 +43,7 @@ def measure(plan: Plan, settings: TrainSettings, device: torch.device, seconds: 
     try:
         found = {precision: trial.step_s(precision, trial.network) for precision in precisions}
         precision = min(found, key=lambda name: found[name])
-        step_s, compiled = found[precision], settings.compile == "on"
+        step_s, compiled = found[precision], settings.compile is True
         if settings.compile == "auto" and device.type == "cuda" and (seconds or 0) >= _COMPILE_FROM_S:
             faster = trial.compiled_step_s(precision)
             compiled = faster is not None and faster < 0.9 * step_s

@@ -75,7 +75,7 @@ class TrainSettings(Settings):
     save_every_s: float = Field(60.0, ge=0)
     validations: int = Field(10, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
     tensorboard: bool = False
 
     @model_validator(mode="after")
