@@ -14,7 +14,7 @@ from segue.catalogue.dataset import (
     label_form,
     stored_mask,
 )
-from segue.catalogue.layouts import index
+from segue.catalogue.layouts import index, petct_images
 from segue.catalogue.library import all_cards, card_names, is_known, load_card, overlap, overlapping
 from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
 from segue.catalogue.locate import RECEIPT, card_above, dataset_at, is_look_alike, not_there, open_dataset, resolve
@@ -55,6 +55,7 @@ __all__ = [
     "open_dataset",
     "overlap",
     "overlapping",
+    "petct_images",
     "require_apart",
     "resolve",
     "split_cases",

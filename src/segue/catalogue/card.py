@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from segue.catalogue.citing import Citation
 from segue.catalogue.licences import check_licence
 from segue.catalogue.patterns import check_pattern, field_names
 from segue.core.config import Settings
@@ -16,10 +17,15 @@ Classes = Literal["binary", "multi-class", "multi-label", "ordinal"]
 
 
 class Channel(Settings):
-    """One input channel and the unit of its values; the unit decides how it is normalised."""
+    """One input channel and the unit of its values; the unit decides how it is normalised.
+
+    Attributes:
+        optional: a case may lack its file; training then teaches the network to do without it.
+    """
 
     name: str
     unit: Unit = "arbitrary"
+    optional: bool = False
 
 
 class Licence(Settings):
@@ -34,22 +40,6 @@ class Licence(Settings):
     def _known(cls, spdx: str) -> str:
         check_licence(spdx)
         return spdx
-
-
-class Citation(Settings):
-    """What to cite; the fields are those of BibTeX, and null is what nobody could look up."""
-
-    key: str
-    type: Literal["article", "inproceedings", "incollection", "misc", "dataset"] = "article"
-    authors: list[str] | None = None
-    title: str | None = None
-    venue: str | None = None
-    year: int | None = None
-    volume: int | None = None
-    number: int | None = None
-    pages: str | None = None
-    doi: str | None = None
-    arxiv: str | None = None
 
 
 class Access(Settings):
@@ -240,6 +230,13 @@ class FilesLayout(Part, _Layout):
 Layout = Annotated[DecathlonLayout | PetCtLayout | NnunetLayout | NpzLayout | FilesLayout, Field(discriminator="kind")]
 
 
+def _file_per_channel(layout: Layout) -> bool:
+    """Whether every channel of a case is a file of its own, so that one of them may be missing."""
+    if isinstance(layout, FilesLayout):
+        return all(isinstance(part.images, dict) or "{channel}" in part.images for _, part in layout.parts)
+    return isinstance(layout, PetCtLayout | NnunetLayout)
+
+
 class SplitPolicy(Settings):
     """Folds are drawn by patient from this seed; cases of an official validation or test set are never drawn.
 
@@ -389,6 +386,8 @@ class Card(Settings):
         names = [channel.name for channel in channels]
         if len(set(names)) != len(names):
             raise ValueError(f"two channels have the same name: {names}")
+        if len(channels) == 1 and channels[0].optional:
+            raise ValueError(f"'{names[0]}' is the only channel: it cannot be optional")
         return channels
 
     @model_validator(mode="before")
@@ -412,6 +411,14 @@ class Card(Settings):
             raise ValueError("labels: a classification has at least two classes")
         if isinstance(self.layout, FilesLayout):
             self.layout.require_fit(self.task, self.classes, self.labels, self.ignore_label)
+        optional = ", ".join(channel.name for channel in self.channels if channel.optional)
+        if optional and self.task == "classification":
+            raise ValueError(f"channels: only a segmentation may have optional channels, not '{optional}'")
+        if optional and not _file_per_channel(self.layout):
+            raise ValueError(
+                f"channels: '{optional}' can only be optional where every channel is a file of its own: "
+                "layout petct, nnunet, or files with {channel} or one pattern per channel"
+            )
         if self.ignore_label in self.labels:
             raise ValueError(f"ignore_label: {self.ignore_label} is a named label too")
         for name, members in self.regions.items():

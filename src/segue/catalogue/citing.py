@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
-from segue.catalogue.card import Citation
+from segue.core.config import Settings
+
+
+class Citation(Settings):
+    """What to cite; the fields are those of BibTeX, and null is what nobody could look up."""
+
+    key: str
+    type: Literal["article", "inproceedings", "incollection", "misc", "dataset"] = "article"
+    authors: list[str] | None = None
+    title: str | None = None
+    venue: str | None = None
+    year: int | None = None
+    volume: int | None = None
+    number: int | None = None
+    pages: str | None = None
+    doi: str | None = None
+    arxiv: str | None = None
+
 
 _VENUE = {"article": "journal", "inproceedings": "booktitle", "incollection": "booktitle"}
 _ESCAPED = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_"}

@@ -91,6 +91,7 @@ class Case:
         id: unique in its dataset, and the name of its result files.
         patient: cases of one patient never stand on both sides of a split.
         images: one path per channel, or one 4-D file with all of them, or one item of an array.
+        absent: numbers of the card's channels that this case lacks; ``images`` are then one path per other channel.
         label: the mask; None for an image that nobody annotated.
         target: the class, or one 0 or 1 per class where several may hold.
         split: ``train`` (folds are drawn from these), or the dataset's own ``val`` and ``test``.
@@ -105,10 +106,15 @@ class Case:
     target: Target | None = None
     unlabelled: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    absent: tuple[int, ...] = ()
 
     @property
     def annotated(self) -> bool:
         return self.label is not None or self.target is not None
+
+    def present(self, channels: int) -> list[int]:
+        """The numbers of the channels that it has, of so many."""
+        return [number for number in range(channels) if number not in self.absent]
 
     @property
     def image_files(self) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -67,15 +68,12 @@ def _names(case: Case, root: Path, beside: Path) -> tuple[list[str], list[str]]:
 
 
 def _with_row(case: Case, row: CaseRow) -> Case:
-    return Case(
-        case.id,
-        row.patient or case.patient,
-        case.images,
-        case.label,
-        row.split or case.split,
-        case.target if row.target is None else row.target,
-        case.unlabelled,
-        {**case.facts, **row.facts},
+    return replace(
+        case,
+        patient=row.patient or case.patient,
+        split=row.split or case.split,
+        target=case.target if row.target is None else row.target,
+        facts={**case.facts, **row.facts},
     )
 
 
@@ -130,11 +128,17 @@ def _part(root: Path, card: Card, part: Part, split: Subset) -> list[Case]:
     labels = _labels(root, card, part, renamed)
     found = []
     unknown: Counter[str] = Counter()
-    for fields in _cases_of([channel.files for channel in channels]):
+    optional = [channel.optional for channel in card.channels][: len(names)]
+    for fields in _cases_of([channel.files for channel in channels], optional):
         known = dict(fields)
-        # A channel that is not there keeps its place: whoever reads the case says which file is missing.
-        pairs = zip(names, channels, strict=True)
-        images = [files.of(fields) or root / patterns.filled(name, known) for name, files in pairs]
+        there = [files.of(fields) for files in channels]
+        absent = tuple(n for n, may_lack in enumerate(optional) if may_lack and there[n] is None)
+        # A required channel that is not there keeps its place: whoever reads the case says which file is missing.
+        images = tuple(
+            file or root / patterns.filled(name, known)
+            for number, (name, file) in enumerate(zip(names, there, strict=True))
+            if number not in absent
+        )
         # Two classes, and two parts with the same classes, number their images alike.
         before = [split] if "class" in known and split != "train" else []
         name = "_".join([*before, *(known[key] for key in ("class", "patient", "case") if key in known)])
@@ -142,7 +146,8 @@ def _part(root: Path, card: Card, part: Part, split: Subset) -> list[Case]:
         target = class_number(card, known["class"]) if "class" in known else None
         if "class" in known and target is None:
             unknown[known["class"]] += 1
-        found.append(Case(name, known.get("patient", name), tuple(images), labels(fields), split, target, facts=facts))
+        patient = known.get("patient", name)
+        found.append(Case(name, patient, images, labels(fields), split, target, facts=facts, absent=absent))
     if unknown:
         told = ", ".join(f"{name} ({count} images)" for name, count in unknown.most_common(5))
         raise DataError(
@@ -154,8 +159,10 @@ def _part(root: Path, card: Card, part: Part, split: Subset) -> list[Case]:
     return found
 
 
-def _cases_of(channels: list[dict[Fields, Path]]) -> list[Fields]:
+def _cases_of(channels: list[dict[Fields, Path]], optional: list[bool]) -> list[Fields]:
     """Of every case that has a file of some channel, the values of the fields."""
+    while len(channels) > 1 and optional[0] and not channels[0]:  # no case has this channel: the next one names them
+        channels, optional = channels[1:], optional[1:]
     first = list(channels[0])
     keys = [name for name, _ in first[0]] if first else None
     more = {fields for files in channels[1:] for fields in files if [name for name, _ in fields] == keys}

@@ -137,38 +137,43 @@ def _petct(root: Path, card: Card, layout: PetCtLayout) -> list[Case]:
         if patient.startswith(".") or study.name.startswith("."):
             continue
         mask = study / "SEG.nii.gz"
+        images, absent = petct_images(study, card)
+        label = mask if mask.exists() else None
         cases.append(
-            Case(
-                f"{patient}_{study.name}",
-                patient,
-                (study / "CTres.nii.gz", suv),
-                mask if mask.exists() else None,
-                facts={"study": study.name},
-            )
+            Case(f"{patient}_{study.name}", patient, images, label, facts={"study": study.name}, absent=absent)
         )
     return cases
+
+
+def petct_images(study: Path, card: Card) -> tuple[tuple[Path, ...], tuple[int, ...]]:
+    """The files of a study, and the numbers of the channels that it lacks: a CT that may be missing, and is."""
+    ct, suv = study / "CTres.nii.gz", study / "SUV.nii.gz"
+    lacks = card.channels[0].optional and not ct.exists()
+    return ((suv,), (0,)) if lacks else ((ct, suv), ())
 
 
 def _nnunet(root: Path, card: Card, layout: NnunetLayout) -> list[Case]:
     cases = []
     wanted = [f"{number:04d}" for number in range(len(card.channels))]
+    required = {number for number, channel in zip(wanted, card.channels, strict=True) if not channel.optional}
     for images, labels, split in (("imagesTr", "labelsTr", "train"), ("imagesTs", "labelsTs", "test")):
         pattern = "{case}_{number:[0-9][0-9][0-9][0-9]}" + layout.suffix
         channels: dict[str, dict[str, Path]] = {}
         for path, fields in patterns.found(root / images, pattern):
             channels.setdefault(fields["case"], {})[fields["number"]] = path
         for name, files in channels.items():
-            if sorted(files) != wanted:
+            if not required <= set(files) <= set(wanted):
                 raise DataError(
                     "this case has other channels than the card names",
                     where=f"{name} in {root / images}",
                     value=f"{', '.join(sorted(files))} instead of {', '.join(wanted)}",
-                    remedy="bring the missing file, or mend 'channels' in the card",
+                    remedy="bring the missing file, or mend 'channels' in the card (optional: true where it may lack)",
                 )
             mask = root / labels / (name + layout.suffix)
             subset: Subset = "train" if split == "train" else "test"
-            paths = tuple(files[number] for number in wanted)
-            cases.append(Case(name, name, paths, mask if mask.exists() else None, subset))
+            paths = tuple(files[number] for number in wanted if number in files)
+            absent = tuple(place for place, number in enumerate(wanted) if number not in files)
+            cases.append(Case(name, name, paths, mask if mask.exists() else None, subset, absent=absent))
     return cases
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from segue.catalogue import Card, Case, index, is_known, open_dataset
+from segue.catalogue import Card, Case, index, is_known, open_dataset, petct_images
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
 
@@ -17,7 +17,8 @@ def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list
     """The cases that files, folders and dataset names stand for, sorted by id.
 
     A folder may hold one image per case, one file per channel named ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``
-    (nnU-Net's way), a PET/CT study or patient, or a whole dataset in the layout of ``card``.
+    (nnU-Net's way), a PET/CT study or patient, or a whole dataset in the layout of ``card``. A channel whose file or
+    number is not there is absent; whoever reads the case says if the card requires it.
 
     Raises:
         UsageError: nothing of this name. DataError: a folder without images, or two cases of one name.
@@ -49,16 +50,12 @@ def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list
 def _folder(folder: Path, card: Card) -> list[Case]:
     images = sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
     if card.layout.kind == "petct":
-        study = (folder / "CTres.nii.gz", folder / "SUV.nii.gz")
-        if study[1].exists():
+        if (folder / "SUV.nii.gz").exists():
             name = folder.resolve()
-            return [Case(f"{name.parent.name}_{name.name}", name.parent.name, study)]
+            return [_study(folder, name.parent.name, name.name, card)]
         studies = sorted(folder.glob("*/SUV.nii.gz"))
         if studies and not images:
-            patient = folder.resolve().name
-            return [
-                Case(f"{patient}_{suv.parent.name}", patient, (suv.parent / "CTres.nii.gz", suv)) for suv in studies
-            ]
+            return [_study(suv.parent, folder.resolve().name, suv.parent.name, card) for suv in studies]
     if images:
         return _files(images, card)
     cases = index(folder, card) if _could_be_dataset(folder, card) else []
@@ -71,6 +68,11 @@ def _folder(folder: Path, card: Card) -> list[Case]:
             remedy="give .nii.gz or .nii files, or a folder that holds them",
         )
     return cases
+
+
+def _study(folder: Path, patient: str, study: str, card: Card) -> Case:
+    images, absent = petct_images(folder, card)
+    return Case(f"{patient}_{study}", patient, images, absent=absent)
 
 
 def _could_be_dataset(folder: Path, card: Card) -> bool:
@@ -87,5 +89,11 @@ def _files(paths: Sequence[Path], card: Card) -> list[Case]:
             grouped.setdefault(match["case"], {})[int(match["channel"])] = path
         else:
             single.append(Case(stem, stem, (path,)))
-    several = [Case(name, name, tuple(files[n] for n in sorted(files))) for name, files in grouped.items()]
-    return single + several
+    return single + [_numbered(name, files, card) for name, files in grouped.items()]
+
+
+def _numbered(name: str, files: dict[int, Path], card: Card) -> Case:
+    # One file with the number 0000 may hold all channels, unless it may also be all that there is.
+    whole = list(files) == [0] and not any(channel.optional for channel in card.channels[1:])
+    absent = () if whole else tuple(n for n in range(len(card.channels)) if n not in files)
+    return Case(name, name, tuple(files[n] for n in sorted(files)), absent=absent)

@@ -104,15 +104,24 @@ class Model:
         fast = self._states[self._taken].bfloat16 and has_fast_bfloat16(self.device)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
-    def require_fit(self, image: Volume) -> None:
+    def require_fit(self, image: Volume, absent: Sequence[int] = ()) -> None:
         """Raises:
-        DataError: another number of channels, or NaN in the image.
+        DataError: another number of channels, NaN in the image, or a channel is absent that the model needs.
         """
         if len(image.array) != len(self.plan.channels):
             raise DataError(
                 "the image has another number of channels than the model",
                 value=f"{len(image.array)}, expected {len(self.plan.channels)}",
                 remedy=f"give {', '.join(channel.name for channel in self.plan.channels)}, in this order",
+            )
+        optional = [number for number, channel in enumerate(self.plan.channels) if channel.optional]
+        if not set(absent) <= set(optional) or len(set(absent)) == len(self.plan.channels):
+            raise DataError(
+                "the image lacks a channel that the model needs",
+                value=", ".join(self.plan.channels[number].name for number in absent),
+                remedy="give it; optional are "
+                + (", ".join(self.plan.channels[number].name for number in optional) or "none")
+                + ", and one channel at least must be there",
             )
         if not np.isfinite(image.array).all():
             raise DataError("the image holds NaN or infinite values", remedy="mend it, or leave it out")
@@ -174,41 +183,44 @@ class Predictor(Model):
         return content_key(super().key, rules, before) if rules or before else super().key
 
     @torch.inference_mode()
-    def predict(self, image: Volume) -> Volume:
+    def predict(self, image: Volume, absent: Sequence[int] = ()) -> Volume:
         """Labels of an image with the plan's channels, on exactly the image's own grid.
 
+        Args:
+            absent: numbers of optional channels that the image lacks; what stands in their place is not looked at.
+
         Raises:
-            DataError: another number of channels, or NaN in the image.
+            DataError: another number of channels, NaN in the image, or a channel is absent that the model needs.
         """
-        self.require_fit(image)
-        ready = prepared_image(image, self.plan)
+        self.require_fit(image, absent)
+        ready = prepared_image(image, self.plan, absent)
         canonical = image.geometry.oriented("RAS")
-        labels = self._labels_on(self._scores(ready, image), ready.geometry, canonical)
+        labels = self._labels_on(self._scores(ready, image, absent), ready.geometry, canonical)
         labels = postprocessed(labels, self.rules, canonical.voxel_ml)
         back = Volume(labels[None], canonical, "labels").oriented(image.geometry.axis_codes)
         # The same grid, but without the rounding of two changes of orientation.
         return Volume(np.ascontiguousarray(back.array), image.geometry, "labels", "labels")
 
-    def _input(self, number: int, ready: Volume, image: Volume) -> Float32[Tensor, "c i j k"]:
+    def _input(self, number: int, ready: Volume, image: Volume, absent: Sequence[int]) -> Float32[Tensor, "c i j k"]:
         """What the network of a member sees: the prepared image, and what its low-resolution stage answers."""
         seen = torch.from_numpy(ready.array)
         if not self._coarse:
             return seen
         stage = self._coarse[number]
-        coarse = prepared_image(image, stage.plan).array
+        coarse = prepared_image(image, stage.plan, absent).array
         answer = coarse_answer(
             next(stage.networks()), stage.autocast, coarse, stage.plan, ready.geometry.shape, self.device
         )
         channels = answer_channels(torch.from_numpy(answer.astype(np.int64))[None], self.plan)
         return torch.cat([seen, channels[0]])
 
-    def _scores(self, ready: Volume, image: Volume) -> Float32[Tensor, "n i j k"]:
+    def _scores(self, ready: Volume, image: Volume, absent: Sequence[int] = ()) -> Float32[Tensor, "n i j k"]:
         """Logits of one network; of several the mean of their probabilities, of regions less a half."""
         total: Tensor | None = None
         padding = torch.from_numpy(padding_values(self.plan))
         padding = torch.cat([padding, torch.zeros(self.plan.inputs - len(padding))])
         for number, network in enumerate(self.networks()):
-            seen = self._input(number, ready, image)
+            seen = self._input(number, ready, image, absent)
             with self.autocast():
                 logits = sliding_window(
                     network,
@@ -271,7 +283,7 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> 
                     yield Prediction(case, target)
                     continue
                 image = read_channels(case, predictor.card)
-                mask = predictor.predict(image)
+                mask = predictor.predict(image, case.absent)
             except DataError as error:
                 where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
                 error.where = where.rstrip(": ")
@@ -290,10 +302,11 @@ def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> 
 
 def _digests(case: Case) -> list[str]:
     try:
-        return [
+        digests = [
             f"{digest_of(image.path)}:{image.key}[{image.index}]" if isinstance(image, Row) else file_digest(image)
             for image in case.images
         ]
+        return [*digests, *(f"without {number}" for number in case.absent)]
     except OSError as error:
         raise DataError(
             "this file cannot be read", where=f"{case.id}: {error.filename}", value=error.strerror

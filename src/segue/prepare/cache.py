@@ -69,11 +69,15 @@ class PrepareTask:
         return self.case.id
 
 
-def normalised(image: Num[np.ndarray, "c i j k"], steps: Sequence[Normalisation]) -> Float32[np.ndarray, "c i j k"]:
-    """Each channel by its rule (see :class:`Normalisation`)."""
+def normalised(
+    image: Num[np.ndarray, "c i j k"], steps: Sequence[Normalisation], absent: Sequence[int] = ()
+) -> Float32[np.ndarray, "c i j k"]:
+    """Each channel by its rule (see :class:`Normalisation`); one that is ``absent`` is what stands outside images."""
     result = np.empty(image.shape, dtype=np.float32)
-    for channel, values, rule in zip(result, image, steps, strict=True):
-        if rule.kind == "suv":
+    for number, (channel, values, rule) in enumerate(zip(result, image, steps, strict=True)):
+        if number in absent:
+            channel[...] = rule.outside
+        elif rule.kind == "suv":
             np.log1p(np.maximum(values, 0, dtype=np.float32), out=channel)
             channel -= 1.0
         elif rule.kind in ("hu", "dataset"):
@@ -88,10 +92,11 @@ def normalised(image: Num[np.ndarray, "c i j k"], steps: Sequence[Normalisation]
     return result
 
 
-def prepared_image(image: Volume, plan: Plan) -> Volume:
-    """An image as the network sees it: RAS order, normalised, float32, on the plan's spacing."""
+def prepared_image(image: Volume, plan: Plan, absent: Sequence[int] = ()) -> Volume:
+    """An image as the network sees it: RAS order, normalised, float32, on the plan's spacing; ``absent`` are the
+    numbers of channels that it lacks."""
     canonical = image.oriented("RAS")
-    values = normalised(canonical.array, plan.normalisation)
+    values = normalised(canonical.array, plan.normalisation, absent)
     ready = Volume(values, canonical.geometry)
     return ready.resampled_to(target_grid(canonical.geometry, plan))
 
@@ -126,7 +131,7 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     difference = image.geometry.difference(labels.geometry)
     if difference:
         raise DataError("image and label lie on different grids", where=case.id, value=difference)
-    ready = prepared_image(image, plan)
+    ready = prepared_image(image, plan, case.absent)
     mask = labels.oriented("RAS").resampled_to(ready.geometry).array[0]
     known = [*plan.labels, *([plan.ignore_label] if plan.ignore_label is not None else [])]
     foreground = {str(label): _sampled(mask, label, case.id) for label in known}

@@ -77,6 +77,11 @@ class Normalisation(Settings):
     mean: float = 0.0
     std: float = 1.0
 
+    @property
+    def outside(self) -> float:
+        """What stands outside an image, and in a channel that is missing: air, no uptake, or the image's mean."""
+        return {"hu": (self.low - self.mean) / self.std, "suv": -1.0}.get(self.kind, 0.0)
+
 
 NetworkName = Literal["unet", "resnet18", "resnet50", "densenet121"]
 
@@ -121,6 +126,7 @@ class Plan(Settings):
         learning_rate: peak of the schedule, unless ``train.learning_rate`` says another.
         coarse: the plan of the low-resolution stage, where there is one: what its network answers are further channels
             of this one's.
+        channel_dropout: how often training hides each optional channel of a patch.
         vary_intensities: whether training changes brightness, contrast and gamma.
     """
 
@@ -141,6 +147,7 @@ class Plan(Settings):
     mirror_axes: list[int]
     foreground_share: float = Field(ge=0, le=1)
     overlap: float = Field(ge=0, lt=1)
+    channel_dropout: float = Field(0.0, ge=0, lt=1)
     vary_intensities: bool = True
     class_shift: list[float] | None = None
     learning_rate: float = Field(2e-3, gt=0)
@@ -157,7 +164,8 @@ class Plan(Settings):
     def preparation_key(self) -> str:
         """Of everything that the prepared cases depend on, and nothing else: folds and networks share them."""
         spacing = [value for axis, value in enumerate(self.spacing_mm) if axis != self.slice_axis]
-        return content_key(spacing, self.slice_axis, self.normalisation, self.channels, self.labels, self.ignore_label)
+        channels = [(channel.name, channel.unit) for channel in self.channels]
+        return content_key(spacing, self.slice_axis, self.normalisation, channels, self.labels, self.ignore_label)
 
 
 class PlanOverrides(Settings):

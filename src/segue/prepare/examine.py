@@ -34,8 +34,8 @@ class ChannelStatistics(BaseModel):
 class Examination(BaseModel):
     """Everything measured on one case, in canonical (RAS) axis order.
 
-    ``content`` and ``perceptual`` are what tells whether the same image is another case too (see
-    :mod:`segue.prepare.duplicates`).
+    ``channels`` has None for a channel that the case lacks; ``content`` and ``perceptual`` tell whether the same image
+    is another case too (see :mod:`segue.prepare.duplicates`).
     """
 
     case: str
@@ -44,7 +44,7 @@ class Examination(BaseModel):
     shape: tuple[int, int, int] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     axis_codes: str | None = None
-    channels: list[ChannelStatistics] = []
+    channels: list[ChannelStatistics | None] = []
     label_voxels: dict[int, int] = {}
     digest: str = ""
     content: int | None = None
@@ -81,7 +81,8 @@ def case_digest(case: Case) -> str:
         if rows:
             # One file holds all cases: it is hashed once.
             return content_key(*[(digest_of(row.path), row.key, row.index) for row in rows], label_form(case.label))
-        return content_key(*[file_digest(path) for path in case.files], label_form(case.label))
+        lacks = [case.absent] if case.absent else []
+        return content_key(*[file_digest(path) for path in case.files], label_form(case.label), *lacks)
     except OSError as error:
         raise DataError(
             "this file cannot be read",
@@ -144,9 +145,12 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
         findings.append(Finding(case=case.id, severity=severity, what=what, value=text, remedy=remedy))
 
     image = read_channels(case, card)
-    for channel, array in zip(card.channels, image.array, strict=True):
-        _look_at_values(channel.name, array, found)
-    _look_for_constants(card, image, found)
+    there = case.present(len(card.channels))
+    for number in case.absent:
+        found("note", f"channel {card.channels[number].name} is missing", "it is optional")
+    for number in there:
+        _look_at_values(card.channels[number].name, image.array[number], found)
+    _look_for_constants(card, image, there, found)
     if image.geometry.is_sheared:
         found(
             "warning",
@@ -160,7 +164,7 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
     if case.label is not None:
         labels, voxels = _look_at_labels(case, card, image, found)
     canonical = image.oriented("RAS")
-    known_by = signature(image.array)
+    known_by = signature(image.array[there] if case.absent else image.array)
     foreground = labels.oriented("RAS").array[0] > 0 if labels is not None else None
     if foreground is not None and card.ignore_label is not None and labels is not None:
         foreground &= labels.oriented("RAS").array[0] != card.ignore_label
@@ -171,7 +175,10 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
         shape=canonical.geometry.shape,
         spacing_mm=canonical.geometry.spacing_mm,
         axis_codes=image.geometry.axis_codes,
-        channels=[_statistics(array, foreground, case.id) for array in canonical.array],
+        channels=[
+            _statistics(array, foreground, case.id) if number in there else None
+            for number, array in enumerate(canonical.array)
+        ],
         label_voxels=voxels,
         digest=digest,
         content=known_by.content,
@@ -192,16 +199,16 @@ def _look_at_values(name: str, array: np.ndarray, found: Any) -> None:
             return
 
 
-def _look_for_constants(card: Card, image: Volume, found: Any) -> None:
+def _look_for_constants(card: Card, image: Volume, there: list[int], found: Any) -> None:
     constant = [
-        (channel.name, array.flat[0])
-        for channel, array in zip(card.channels, image.array, strict=True)
-        if array.min() == array.max()
+        (card.channels[number].name, image.array[number].flat[0])
+        for number in there
+        if image.array[number].min() == image.array[number].max()
     ]
     if card.dimension == 3 and card.task != "classification":
         for name, value in constant:
             found("error", f"channel {name} is constant", f"every voxel is {value:.6g}", "leave the case out")
-    elif len(constant) == len(card.channels):
+    elif len(constant) == len(there):
         # Official sets of pictures have empty ones among thousands; they teach nothing, and do no harm.
         found("warning", "the image is constant", f"every pixel is {constant[0][1]}", "look at it, or leave it out")
 

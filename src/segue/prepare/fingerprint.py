@@ -28,6 +28,8 @@ class Fingerprint(BaseModel):
     """The facts that a plan is made from. Shapes and spacings are in canonical (RAS) axis order.
 
     Attributes:
+        intensities: per channel, over the cases that have it.
+        absent: how many cases lack an optional channel, by its name.
         class_counts: of a classification, images per class (where several may hold, images that have it).
         absolute: values mean the same in every image (HU, SUV, windowed CT).
         eight_bit: all values are whole numbers from 0 to 255.
@@ -47,6 +49,7 @@ class Fingerprint(BaseModel):
     shapes: list[tuple[int, int, int]]
     spacings_mm: list[tuple[float, float, float]]
     intensities: list[Intensities]
+    absent: dict[str, int] = {}
     foreground_part: float
     task: Literal["segmentation", "classification"] = "segmentation"
     classes: Classes | None = None
@@ -61,7 +64,7 @@ def fingerprint(
     """Gather what was measured on the sound, annotated cases; ``targets`` are their classes, by case.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or none that has a channel.
     """
     sound = [e for e in examinations if e.sound and e.shape and e.spacing_mm]
     if not sound:
@@ -81,7 +84,12 @@ def fingerprint(
         patients=len({e.patient for e in sound}),
         shapes=[e.shape for e in sound if e.shape],
         spacings_mm=[e.spacing_mm for e in sound if e.spacing_mm],
-        intensities=[_intensities(sound, number) for number in range(len(card.channels))],
+        intensities=[_intensities(card, sound, number) for number in range(len(card.channels))],
+        absent={
+            channel.name: sum(e.channels[number] is None for e in sound)
+            for number, channel in enumerate(card.channels)
+            if channel.optional
+        },
         foreground_part=sum(sum(e.label_voxels.values()) for e in sound) / voxels,
         task="classification" if card.task == "classification" else "segmentation",
         classes=card.classes,
@@ -91,6 +99,7 @@ def fingerprint(
             channel.low >= 0 and channel.high <= 255 and all(float(value).is_integer() for value in channel.sample)
             for e in sound
             for channel in e.channels
+            if channel is not None
         ),
     )
 
@@ -110,10 +119,18 @@ def has_absolute_values(card: Card) -> bool:
     return any(channel.unit != "arbitrary" for channel in card.channels) or "CT" in card.modalities
 
 
-def _intensities(examinations: Sequence[Examination], channel: int) -> Intensities:
+def _intensities(card: Card, examinations: Sequence[Examination], channel: int) -> Intensities:
+    having = [(e.label_voxels, there.sample) for e in examinations if (there := e.channels[channel]) is not None]
+    if not having:
+        raise DataError(
+            "no training case has this channel",
+            where=card.name,
+            value=card.channels[channel].name,
+            remedy="bring its files, or take it out of 'channels' in the card",
+        )
     # Cases without foreground sampled their whole image; they would drag the statistics to the background.
-    with_foreground = [e for e in examinations if any(e.label_voxels.values())] or list(examinations)
-    values = np.concatenate([np.array(e.channels[channel].sample) for e in with_foreground])
+    with_foreground = [sample for voxels, sample in having if any(voxels.values())]
+    values = np.concatenate([np.array(sample) for sample in with_foreground or [sample for _, sample in having]])
     low, high = np.percentile(values, [0.5, 99.5])
     return Intensities(
         mean=float(values.mean()),

@@ -14,6 +14,9 @@ from segue.prepare.plan_masks import plan_masks
 from segue.prepare.regions import Region, painted_regions
 from segue.prepare.sizes import Size
 
+# Often enough to be learnt, while four patches of five still show what the channel is good for.
+_CHANNEL_DROPOUT = 0.2
+
 
 def plan(
     facts: Fingerprint,
@@ -50,6 +53,7 @@ def plan(
             _normalisation(channel, values, facts, reasons)
             for channel, values in zip(facts.channels, facts.intensities, strict=True)
         ],
+        "channel_dropout": _channel_dropout(facts, reasons),
         "reasons": reasons,
     }
     reasons["mirror_axes"] = (
@@ -84,6 +88,18 @@ def _regions(facts: Fingerprint, mine: dict[str, Any], reasons: dict[str, str]) 
             remedy="name unions of labels under 'regions' in the card that can be painted over each other",
         )
     return found
+
+
+def _channel_dropout(facts: Fingerprint, reasons: dict[str, str]) -> float:
+    optional = [channel.name for channel in facts.channels if channel.optional]
+    if not optional:
+        return 0.0
+    lacking = ", ".join(f"{facts.absent.get(name, 0)} of {facts.cases} cases lack {name}" for name in optional)
+    reasons["channel_dropout"] = (
+        f"the card calls {', '.join(optional)} optional ({lacking}): training hides each from "
+        f"{_CHANNEL_DROPOUT:.0%} of the patches, never all channels, so that the network learns to do without"
+    )
+    return _CHANNEL_DROPOUT
 
 
 def _normalisation(channel: Channel, values: Intensities, facts: Fingerprint, reasons: dict[str, str]) -> Normalisation:

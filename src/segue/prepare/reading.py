@@ -23,21 +23,33 @@ _MOST_VALUES = 65_536  # stored values up to here are looked up in a table
 def read_channels(case: Case, card: Card) -> Volume:
     """All channels of a case as one volume on one grid, in the images' own orientation.
 
+    An optional channel that the case lacks is 0 everywhere: whoever uses the values looks at ``case.absent``.
     Of pictures, a grey one among colour ones is spread to red, green and blue, and one that is stored in colour but
     grey all over is one channel where the card has one.
 
     Raises:
-        DataError: unreadable, another number of channels than the card's, or channels on different grids.
+        DataError: unreadable, without a channel that the card requires, another number of channels than the card's,
+            or channels on different grids.
     """
+    required = [card.channels[number].name for number in case.absent if not card.channels[number].optional]
+    if required:
+        raise DataError(
+            "a channel that the card requires is missing",
+            where=f"{case.id}: {', '.join(image.name for image in case.images)}",
+            value=", ".join(required),
+            remedy="bring its file; a channel may only be missing where it was optional in training",
+        )
+    present = case.present(len(card.channels))
     volumes = [_item(image, card.dimension) if isinstance(image, Row) else read(image) for image in case.images]
     paths = [image for image in case.images if not isinstance(image, Row)]
-    wanted = len(card.channels)
+    wanted = len(present)
     if paths and len(paths) == len(volumes) and len(paths) in (1, wanted):
         each = wanted if len(paths) == 1 else 1
         volumes = [_in_channels(volume, path, each) for volume, path in zip(volumes, paths, strict=True)]
     found = sum(len(volume.array) for volume in volumes)
     if found != wanted:
-        names = ", ".join(channel.name for channel in card.channels)
+        names = ", ".join(card.channels[number].name for number in present)
+        lacking = "; without an optional channel, name the files of the others CASE_0000.nii.gz and so on"
         colour = wanted == 1 and len(paths) == 1 and found == 3 and _is_picture(paths[0])
         raise DataError(
             "the image is in colour, the card has one grey channel"
@@ -47,7 +59,8 @@ def read_channels(case: Case, card: Card) -> Volume:
             value=f"{found}, expected {wanted} ({names})",
             remedy="save it in grey, or make the card's channels red, green and blue: grey pictures then fit too"
             if colour
-            else "mend 'channels' in the card, or give the image with all its channels",
+            else "mend 'channels' in the card, or give the image with all its channels"
+            + (lacking if any(channel.optional for channel in card.channels) else ""),
         )
     first = volumes[0]
     for image, volume in zip(case.images[1:], volumes[1:], strict=True):
@@ -59,6 +72,10 @@ def read_channels(case: Case, card: Card) -> Volume:
                 value=difference,
                 remedy=f"resample it to the grid of {case.images[0].name}",
             )
+    if case.absent:
+        array = np.zeros((len(card.channels), *first.geometry.shape), np.result_type(*[v.array for v in volumes]))
+        array[present] = np.concatenate([volume.array for volume in volumes])
+        return Volume(array, first.geometry)
     if len(volumes) == 1:
         return first
     return Volume(np.concatenate([volume.array for volume in volumes]), first.geometry)

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from segue.core.seeds import generator
@@ -23,8 +23,7 @@ ANSWER = 2**16
 
 def padding_values(plan: Plan) -> np.ndarray:
     """What stands outside an image, per channel, after normalisation: air, no uptake, or the image's mean."""
-    values = {"hu": lambda n: (n.low - n.mean) / n.std, "suv": lambda n: -1.0, "image": lambda n: 0.0}
-    return np.array([values[rule.kind](rule) for rule in plan.normalisation], dtype=np.float32)
+    return np.array([rule.outside for rule in plan.normalisation], dtype=np.float32)
 
 
 class Batches:
@@ -67,6 +66,13 @@ class Batches:
     def names(self, step: int) -> list[str]:
         """The cases in the batch of a step."""
         return [self.cases[number].case.id for number in self._members(step)]
+
+    def absent(self, step: int) -> Bool[Tensor, "b c"]:
+        """Which channels the cases in the whole batch of a step lack."""
+        lacks = torch.zeros(self.plan.batch, len(self._padding), dtype=torch.bool)
+        for row, number in enumerate(self._members(step)):
+            lacks[row, list(self.cases[number].case.absent)] = True
+        return lacks
 
     def __call__(self, step: int) -> tuple[Float32[Tensor, "b c *patch"], Int64[Tensor, b * patch]]:
         """The batch of one step, on the CPU: images and label numbers."""

@@ -18,7 +18,7 @@ from segue.train.coarse import answer_channels, weakened
 from segue.train.importing import imported
 from segue.train.objective import Autocast, Validation
 from segue.train.settings import LossSettings, TrainSettings
-from segue.train.variation import Variation
+from segue.train.variation import Variation, hidden_channels
 from segue.train.world import World
 
 # Counts nowhere in the loss: fills up the part of a process that has fewer images of a batch than others.
@@ -78,6 +78,8 @@ class MaskObjective:
         labels = labels % ANSWER
         if vary:
             images, labels = self._variation.further(images, labels, step)
+            if self.plan.channel_dropout:
+                self._hide_channels(images, step)
         if self._answers is not None:
             channels = answer_channels(answer, self.plan)
             first = self._variation.rows.start
@@ -88,6 +90,12 @@ class MaskObjective:
             labels = torch.cat([labels, labels.new_full((missing, *self.plan.patch), _NOWHERE)])
         # Apple's MPS has no 3-D resampling, so there the batch is augmented before it goes to the device.
         return images.to(device), labels.to(device)
+
+    def _hide_channels(self, images: Tensor, step: int) -> None:
+        """Last of all, so that a channel that is not there looks to the network as it does in prediction."""
+        hidden = hidden_channels(self.plan, self.batches.absent(step), self.seed, step)[self.batches.rows]
+        rows, channels = (where.to(images.device) for where in hidden.nonzero(as_tuple=True))
+        images[rows, channels] = self._padding.to(images.device)[channels, None, None, None]
 
     def names(self, step: int) -> list[str]:
         return self.batches.names(step)

@@ -1,4 +1,4 @@
-"""How a batch is varied: our augmentation, drawn for the whole batch, then a person's own."""
+"""How a batch is varied: our augmentation, drawn for the whole batch, then a person's own, then hidden channels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from segue.core.errors import UsageError
 from segue.core.seeds import stream_seed
 from segue.model import Augmentation, AugmentSettings, augment, draw_augmentation
+from segue.prepare import Plan
 from segue.train.importing import imported
 from segue.train.settings import Imported
 
@@ -85,6 +87,17 @@ class Variation:
                 value=f"images {image} and labels {mask}; got {image_before} and {mask_before}",
                 remedy="return (images, labels) of the same shapes and types",
             )
+
+
+def hidden_channels(plan: Plan, absent: Bool[Tensor, "b c"], seed: int, step: int) -> Bool[Tensor, "b c"]:
+    """Which channels of the patches of a whole batch the network must do without: those that are ``absent``, and of
+    the optional ones by chance ``plan.channel_dropout`` (Neverova et al., ModDrop, TPAMI 2016). Chance never takes the
+    last channel of a patch; what is drawn follows from the seed and the step."""
+    random = torch.Generator().manual_seed(stream_seed(seed, "channels", step))
+    optional = torch.tensor([channel.optional for channel in plan.channels])
+    drawn = (torch.rand(absent.shape, generator=random) < plan.channel_dropout) & optional
+    hidden = absent | drawn
+    return torch.where(hidden.all(1, keepdim=True), absent, hidden)
 
 
 def _form(value: Any) -> str:

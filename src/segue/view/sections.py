@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from segue.catalogue.card import Citation
+from segue.catalogue.citing import Citation
 from segue.core.console import duration
 from segue.prepare import Plan
 from segue.view.colours import is_colour

@@ -67,7 +67,8 @@ def card_text(seen: Recognised) -> str:
     content: dict[str, Any] = {"name": card.name, "title": card.title, "task": card.task, "dimension": card.dimension}
     content |= card.model_dump(exclude_defaults=True)
     content["layout"] = {"kind": card.layout.kind, **content["layout"]}
-    content["channels"] = [channel.model_dump() for channel in card.channels]
+    rare = {"optional"}
+    content["channels"] = [channel.model_dump(exclude=None if channel.optional else rare) for channel in card.channels]
     notes: dict[str, list[str]] = {}
     for guess in seen.guesses:
         key, _, text = guess.partition(": ")

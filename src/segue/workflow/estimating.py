@@ -170,6 +170,8 @@ def describe_plan(made: Plan) -> str:
         choices["low_resolution"] = f"{grid} mm, patch {'x'.join(map(str, made.coarse.patch))}"
     if made.regions:
         choices["regions"] = ", ".join(f"{r.name} ({'+'.join(map(str, r.members))})" for r in made.regions)
+    if made.channel_dropout:
+        choices["channel_dropout"] = f"{made.channel_dropout:.2f}"
     if made.task == "classification":
         del choices["foreground_share"], choices["spacing_mm"]
         choices["class_shift"] = " ".join(f"{shift:.2f}" for shift in made.class_shift or [])

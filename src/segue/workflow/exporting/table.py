@@ -92,9 +92,9 @@ def _files(case: Case, dataset: Dataset, home: Path, missing: list[str]) -> dict
     if isinstance(case.images[0], Row):
         row = case.images[0]
         cells = {"file": _relative(row.path, home, missing), "array": row.key, "row": row.index}
-    elif len(case.images) == len(channels):
-        for name, image in zip(channels, case.images, strict=True):
-            cells[f"image_{name}"] = _relative(image, home, missing) if isinstance(image, Path) else None
+    elif len(case.images) + len(case.absent) == len(channels):
+        for number, image in zip(case.present(len(channels)), case.images, strict=True):
+            cells[f"image_{channels[number]}"] = _relative(image, home, missing) if isinstance(image, Path) else None
     else:
         for number, image in enumerate(case.images):
             name = "image" if len(case.images) == 1 else f"image_{number}"

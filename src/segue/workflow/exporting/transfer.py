@@ -259,6 +259,12 @@ def existing(path: Path) -> Path:
 
 
 def _carried_out(task: _Task) -> _Done:
+    if task.case.absent:
+        raise DataError(
+            "this case lacks a channel, and the format needs all of them",
+            value=", ".join(path.name for path in task.case.image_files) + " is all that it has",
+            remedy="export it as a table, which has an empty cell there",
+        )
     kept = {file.target: file for file in task.kept}
     sources = task.case.files
     files, linked, written = [], 0, 0
@@ -308,6 +314,7 @@ def _key(case: Case, name: str, recipe: Recipe) -> str:
     label = None if case.label is None else stored_mask(case.label)
     rows = [(row.key, row.index) for row in (*case.images, label) if isinstance(row, Row)]
     made_of = [rows, label_form(case.label), len(case.images), case.split, case.target]
+    made_of += [case.absent] if case.absent else []
     states = [[path.name, *_state(path)] for path in case.files]
     return content_key(_VERSION, repr(recipe), name, made_of, states)
 
