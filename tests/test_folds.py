@@ -198,7 +198,9 @@ def test_a_cross_validation_measures_every_case_once_and_predicts_as_one(
     # The answer of the folder is the mean of its folds' probabilities.
     model = Predictor(top.folder, "cpu")
     image = read(blobs / "imagesTs" / "blob_99.nii.gz")
-    ready, plan = torch.from_numpy(prepared_image(image, top.plan()).array), top.plan()
+    plan = top.plan()
+    prepared = prepared_image(image, plan)
+    ready = torch.from_numpy(prepared.array)
     each_fold = []
     for member in top.members():
         network = build_network(plan).eval()
@@ -210,7 +212,7 @@ def test_a_cross_validation_measures_every_case_once_and_predicts_as_one(
         each_fold.append(torch.softmax(logits.double(), 0))
     mean = torch.stack(each_fold).mean(0)
     with torch.inference_mode():
-        assert torch.allclose(model._scores(ready).double(), mean, atol=1e-6)
+        assert torch.allclose(model._scores(prepared, image).double(), mean, atol=1e-6)
     assert not torch.allclose(each_fold[0], mean, atol=1e-6)
     model.rules = {}
     assert (model.predict(image).array[0] == mean.argmax(0).numpy()).mean() > 0.999

@@ -57,7 +57,7 @@ def usual_size(machine: Machine, dimension: int) -> Size:
             return Size(256**2, 6 * 256**2, 32, "stem", cores)
         return Size(512**2, 16 * 512**2, 32, "wide", f"{machine.memory_gb:.0f} GB of memory on {machine.kind}")
     if machine.kind == "cpu":
-        return Size(PATCH_VOXELS[0], 240_000, 2, "narrow", cores)
+        return Size(PATCH_VOXELS[0], 360_000, 4, "stem", cores)
     if machine.kind == "cuda" and machine.memory_gb >= 10:
         return Size(128**3, 2 * 128**3, 16, "wide", f"{machine.memory_gb:.0f} GB of GPU memory")
     return Size(96**3, 2 * 96**3, 16, "wide", f"{machine.memory_gb:.0f} GB of memory on {machine.kind}")
