@@ -31,6 +31,17 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "code 0 []"
 
 
+@pytest.mark.parametrize("verb", ["prepare", "check"])
+def test_preparing_and_checking_import_nothing_that_trains_or_draws(blobs: Path, tmp_path: Path, verb: str) -> None:
+    code = (
+        "import sys\nfrom segue.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as e:\n"
+        "    print('code', e.code, sorted({'torch', 'matplotlib', 'monai'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, verb, str(blobs), "--data", str(tmp_path / "data")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] in ("code 0 []", "code None []"), done.stderr
+
+
 def test_the_verbs_are_among_the_fourteen(segue: Segue) -> None:
     text = segue("--help").stdout
     verbs = set(re.findall(r"^  ([a-z]+)  ", text.split("Commands:")[1], re.MULTILINE))
@@ -156,7 +167,8 @@ def test_a_full_disk_during_prepare_is_one_error_and_nothing_half_written(
         assert done.returncode == 4, done.stderr
         assert "the disk is full" in done.stderr
         assert not [path for path in disk.rglob("*") if "part" in path.name]
-        assert all((path.parent / "case.json").exists() for path in disk.rglob("image.npy"))
+        written = [path.parent for path in disk.rglob("image.npy")]
+        assert all((folder / name).exists() for folder in written for name in ("labels.npy", "foreground.npz"))
     finally:
         subprocess.run(["umount", disk], check=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from segue.prepare import (
 )
 from segue.prepare.cache import normalised
 from segue.prepare.fingerprint import Fingerprint, Intensities
+from segue.prepare.voxels import counts_of, percentiles, where
 from segue.train import build_network
 from segue.volume import Geometry, Volume
 
@@ -128,6 +131,87 @@ def test_a_changed_file_is_looked_at_again(blobs: Path, tmp_path: Path) -> None:
     values[0, 0, 0] = np.inf
     replaced(image, values)
     assert not examine(task).sound
+
+
+def test_a_torn_file_of_the_cache_is_measured_again(blobs: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(blobs)
+    task = ExamineTask(dataset.labelled[0], dataset.card, tmp_path / "cache")
+    found = examine(task)
+    (kept,) = (tmp_path / "cache" / "examined").iterdir()
+    whole = kept.read_bytes()
+    for torn in (whole[:100], b"", b"\0" * len(whole), b"\xff\xfe"):
+        kept.write_bytes(torn)
+        assert examine(task) == found
+        assert kept.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_percentiles_and_counts_are_numpys(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.prepare.voxels._AT_ONCE", 1000)
+    random = np.random.default_rng(0)
+    for shape in ((1,), (7,), (30, 20, 11)):
+        for spread in (0.5, 40):
+            values = (100 + spread * random.normal(size=shape)).astype(kind)[::-1]
+            wanted = (0, 0.5, 31, 50, 99.5, 100)
+            assert percentiles(values, wanted) == pytest.approx(np.percentile(values.astype(float), wanted), rel=1e-6)
+            if values.dtype.kind != "f":
+                numbers, counts = np.unique(values, return_counts=True)
+                assert counts_of(values) == dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    flat = random.integers(0, 3, 5500)
+    places = np.flatnonzero(flat == 2)
+    assert np.array_equal(where(flat, lambda some: some == 2, 10_000, lambda count: np.zeros(0, int)), places)
+    picks = np.array([5, 1700, 0, 5])
+    assert np.array_equal(where(flat, lambda some: some == 2, 10, lambda count: picks), places[picks])
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from segue.catalogue import Card, Case
+from segue.core.memory import peak_memory_gb, reset_peak, used_memory_gb
+from segue.images import write
+from segue.prepare import Network, Plan, PrepareTask, prepare_case
+from segue.volume import Geometry, Volume
+
+folder = Path(sys.argv[1])
+card = Card(
+    name="x", title="x", channels=[{"name": "CT", "unit": "HU"}, {"name": "MR"}], labels={1: "a", 2: "b"},
+    layout={"kind": "files", "images": "{case}.nii.gz", "labels": "{case}_mask.nii.gz"},
+)
+
+def prepared(name, shape, spacing):
+    grid = Geometry(shape, np.diag([-0.8, -0.8, 1.5, 1.0]))
+    if not (folder / f"{name}.nii.gz").exists():
+        noise = np.random.default_rng(0).normal(scale=200, size=(2, *shape)).astype(np.int16)
+        write(Volume(noise, grid), folder / f"{name}.nii.gz")
+        mask = np.ones((1, *shape), np.uint8)
+        mask[0, 2:-2, 2:-2, 2:-2] = 2
+        write(Volume(mask, grid, "labels"), folder / f"{name}_mask.nii.gz")
+        del noise, mask
+    rules = [{"kind": "hu", "low": -300, "high": 300, "mean": 0, "std": 100}, {"kind": "image"}]
+    plan = Plan(dataset="x", dimension=3, channels=card.channels, labels=card.labels, ignore_label=None,
+                spacing_mm=spacing, normalisation=rules, patch=(64, 64, 64), batch=2, network=Network(),
+                mirror_axes=[], foreground_share=0.3, overlap=0.5, reasons={})
+    case = Case(name, name, (folder / f"{name}.nii.gz",), folder / f"{name}_mask.nii.gz")
+    there = reset_peak()
+    before = used_memory_gb()
+    ready = prepare_case(PrepareTask(case, card, plan, folder / "cache"))
+    size = max(np.prod(shape), np.prod(ready.labels.shape)) * (2 * 4 + 1) / 1e9
+    return (peak_memory_gb() - before) / size if there else 0.0
+
+prepared("small", (20, 20, 20), (1.5, 1.5, 1.5))  # imports
+for spacing in ((1.5, 1.5, 1.5), (0.8, 0.8, 1.5), (0.8, 0.8, 0.8)):
+    print(prepared("large", (224, 224, 120), spacing))
+"""
+
+
+def test_preparing_takes_less_than_twice_the_case(tmp_path: Path) -> None:
+    """The case: its image in float32 and its mask, before or after resampling, whichever is larger."""
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 3
+    assert max(map(float, done.stdout.split())) < 2, done.stdout
 
 
 def facts(

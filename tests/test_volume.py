@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from itk import as_sitk
 from segue.images import read
-from segue.volume import Geometry, Volume
+from segue.volume import Geometry, Volume, resample_intensity
 
 
 def by_sitk(array: np.ndarray, source: Geometry, target: Geometry, interpolator: int, fill: float) -> np.ndarray:
@@ -68,6 +68,56 @@ def test_labels_as_simpleitk(name: str) -> None:
     # They differ only where two labels have the same weight.
     assert (ours != theirs).mean() < 1e-3
     assert ours.dtype == np.uint8
+
+
+def one_hot(labels: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
+    """Every label's indicator over the whole volume, interpolated linearly along one axis after the other."""
+    index_map = np.linalg.inv(source.affine) @ target.affine
+    best, winner = np.zeros(target.shape), np.zeros(target.shape, labels.dtype)
+    for label in np.unique(labels):
+        score = (labels == label).astype(float)
+        for axis in range(3):
+            place = index_map[axis, axis] * np.arange(target.shape[axis]) + index_map[axis, 3]
+            inside = (place > -0.5 - 1e-6) & (place < source.shape[axis] - 0.5 + 1e-6)
+            place = place.clip(0, source.shape[axis] - 1)
+            low = np.floor(place).astype(int)
+            high = np.minimum(low + 1, source.shape[axis] - 1)
+            part = (place - low).reshape([-1 if a == axis else 1 for a in range(3)])
+            score = score.take(low, axis) * (1 - part) + score.take(high, axis) * part
+            score *= inside.reshape(part.shape)
+        wins = score > best + 1e-6
+        best[wins], winner[wins] = score[wins], label
+    return winner
+
+
+@pytest.mark.parametrize("slab", [500, 4_000_000])
+@pytest.mark.parametrize("smooth", [0, 1, 4])
+def test_labels_in_slabs_are_those_of_whole_indicators(monkeypatch: pytest.MonkeyPatch, smooth: int, slab: int) -> None:
+    monkeypatch.setattr("segue.volume.resample._SLAB_VOXELS", slab)
+    random = np.random.default_rng(smooth)
+    for name, least in (("finer", 0), ("coarser", 0), ("beyond the field", 0), ("coarser", 1), ("single slice", 0)):
+        noise = ndimage.gaussian_filter(random.normal(size=GRID.shape), smooth)
+        labels = (noise / noise.std() * 2).round().clip(least, 5).astype(np.uint8)
+        for stored in (labels, np.asfortranarray(labels)[::-1][::-1], np.ascontiguousarray(labels.T).T):
+            ours = Volume(stored[None], GRID, "labels").resampled_to(TARGETS[name]).array[0]
+            assert np.array_equal(ours, one_hot(labels, GRID, TARGETS[name])), name
+
+
+def test_what_is_done_with_slices_and_where_they_go_changes_no_value(
+    image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.volume.resample._BLOCK_VOXELS", 5000)
+    for grid in (TARGETS["finer"], TARGETS["coarser"], GRID.with_spacing((0.8, 1.5, 3.0)), GRID, TARGETS["oblique"]):
+        plain = resample_intensity(2 * image, GRID, grid, fill=-9.0)
+        for stored in (
+            image,
+            np.asfortranarray(image),
+            np.ascontiguousarray(image.transpose(1, 2, 0)).transpose(2, 0, 1),
+        ):
+            out = np.empty(grid.shape, np.float16, order="F")
+            found = resample_intensity(stored, GRID, grid, fill=-9.0, each=lambda some: 2 * some, out=out)
+            assert found is out
+            assert np.abs(out - plain).max() < 2e-3 * np.abs(plain).max()
 
 
 def test_a_tiny_label_with_a_large_number_survives() -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path | str) -> Iterator[Path]:
+def atomic_path(target: Path | str, *, lasting: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that becomes ``target`` when the block ends well.
 
     The temporary name keeps the target's suffixes (writers look at them) and is removed if the block fails.
+
+    Args:
+        lasting: wait until the disk has it. Without, a power cut (not a kill) may leave a torn file.
 
     Raises:
         MachineError: the disk is full, or the folder may not be written.
@@ -36,8 +40,9 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        if lasting:
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
         temporary.replace(target)
     except OSError as error:
         raise storage_fault(error, target) from error
@@ -102,9 +107,9 @@ def free_space(path: Path) -> str:
     return "free space unknown"
 
 
-def write_text(target: Path | str, text: str) -> None:
-    """Write text as UTF-8, whole or not at all."""
-    with atomic_path(target) as temporary:
+def write_text(target: Path | str, text: str, *, lasting: bool = True) -> None:
+    """Write text as UTF-8, whole or not at all (``lasting``: see :func:`atomic_path`)."""
+    with atomic_path(target, lasting=lasting) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -144,3 +149,18 @@ def file_digest(path: Path, on_bytes: Callable[[int], None] = lambda number: Non
             digest.update(block)
             on_bytes(len(block))
     return digest.hexdigest()
+
+
+def known_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, read once by a process while size and time of the file stay.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+    """
+    stat = path.stat()
+    return _digest_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest_of(path: Path, size: int, time_ns: int, inode: int) -> str:
+    return file_digest(path)

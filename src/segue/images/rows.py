@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from segue.core.errors import DataError
-from segue.core.files import atomic_path, content_key, file_digest
+from segue.core.files import atomic_path, content_key, known_digest
 from segue.images.npz import FAULTS, array_headers, damaged, read_array, require_there
 
 # An array up to this size is decoded once and kept while its items are read; of a larger one the items are decoded
@@ -63,8 +63,15 @@ def map_array(path: Path, key: str, folder: Path) -> np.ndarray:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of the file; read again only when its size or time changed."""
-    return _digest(path, _stamp(path))
+    """SHA-256 of the file; read again only when its size or time changed.
+
+    Raises:
+        DataError: it is missing or cannot be read.
+    """
+    try:
+        return known_digest(path)
+    except OSError as error:
+        raise damaged(path, error) from error
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -73,11 +80,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise damaged(path, error) from error
     return stat.st_size, stat.st_mtime_ns
-
-
-@lru_cache(maxsize=16)
-def _digest(path: Path, stamp: tuple[int, int]) -> str:
-    return file_digest(path)
 
 
 @lru_cache(maxsize=32)

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Num
+from jaxtyping import Float, Float32, Int64, Integer, Num
 
 from segue.catalogue import Card, Case
 from segue.core.errors import DataError
-from segue.core.files import content_key, storage_fault, write_json
+from segue.core.files import content_key, storage_fault
 from segue.core.seeds import generator
 from segue.prepare.choices import Normalisation, Plan
 from segue.prepare.examine import case_digest
 from segue.prepare.reading import read_channels, read_mask
-from segue.volume import Geometry, Volume
+from segue.prepare.voxels import percentiles, where
+from segue.volume import Geometry, Volume, resample_intensity
 
 _VERSION = 1
 _KEPT_FOREGROUND_VOXELS = 10_000
+_SUMMED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,43 @@ def normalised(
     """Each channel by its rule (see :class:`Normalisation`); one that is ``absent`` is what stands outside images."""
     result = np.empty(image.shape, dtype=np.float32)
     for number, (channel, values, rule) in enumerate(zip(result, image, steps, strict=True)):
-        if number in absent:
-            channel[...] = rule.outside
-        elif rule.kind == "suv":
-            np.log1p(np.maximum(values, 0, dtype=np.float32), out=channel)
-            channel -= 1.0
-        elif rule.kind in ("hu", "dataset"):
-            np.clip(values, *((rule.low, rule.high) if rule.kind == "hu" else (None, None)), out=channel)
-            channel -= rule.mean
-            channel /= rule.std
-        else:
-            low, high = np.percentile(values, [0.5, 99.5])
-            np.clip(values, low, high, out=channel)
-            channel -= channel.mean(dtype=np.float64)
-            channel /= max(float(channel.std(dtype=np.float64)), 1e-6)
+        channel[...] = rule.outside if number in absent else _normaliser(values, rule)(values)
+    return result
+
+
+def _normaliser(channel: Num[np.ndarray, "i j k"], rule: Normalisation) -> Callable[[np.ndarray], np.ndarray]:
+    """What a rule does with some values of a channel: a new array of float32.
+
+    A part of the image at a time needs no copy of the whole.
+    """
+    if rule.kind == "suv":
+        return _suv
+    if rule.kind == "hu":
+        return partial(_scaled, low=rule.low, high=rule.high, mean=rule.mean, std=rule.std)
+    if rule.kind == "dataset":
+        return partial(_scaled, low=None, high=None, mean=rule.mean, std=rule.std)
+    low, high = percentiles(channel, (0.5, 99.5))
+    clipped = partial(_scaled, low=low, high=high, mean=0.0, std=1.0)
+    slices = channel.transpose(2, 1, 0)  # mostly as they lie in memory
+    few = max(1, _SUMMED_AT_ONCE // slices[0].size)
+    parts = [slices[start : start + few] for start in range(0, len(slices), few)]
+    mean = sum(float(clipped(part).sum(dtype=np.float64)) for part in parts) / channel.size
+    squares = sum(float(np.square(clipped(part) - np.float32(mean), dtype=np.float64).sum()) for part in parts)
+    return partial(_scaled, low=low, high=high, mean=mean, std=max((squares / channel.size) ** 0.5, 1e-6))
+
+
+def _suv(values: np.ndarray) -> np.ndarray:
+    result = np.maximum(values, 0, dtype=np.float32)
+    np.log1p(result, out=result)
+    result -= 1.0
+    return result
+
+
+def _scaled(values: np.ndarray, low: float | None, high: float | None, mean: float, std: float) -> np.ndarray:
+    result = np.empty(values.shape, dtype=np.float32)
+    np.clip(values, low, high, out=result)
+    result -= mean
+    result /= std
     return result
 
 
@@ -96,9 +121,26 @@ def prepared_image(image: Volume, plan: Plan, absent: Sequence[int] = ()) -> Vol
     """An image as the network sees it: RAS order, normalised, float32, on the plan's spacing; ``absent`` are the
     numbers of channels that it lacks."""
     canonical = image.oriented("RAS")
-    values = normalised(canonical.array, plan.normalisation, absent)
-    ready = Volume(values, canonical.geometry)
-    return ready.resampled_to(target_grid(canonical.geometry, plan))
+    target = target_grid(canonical.geometry, plan)
+    array = np.empty((len(image.array), *target.shape), np.float32)
+    _prepare_into(array, canonical, target, plan, absent)
+    return Volume(array, target)
+
+
+def _prepare_into(
+    array: Float[np.ndarray, "c x y z"], canonical: Volume, target: Geometry, plan: Plan, absent: Sequence[int]
+) -> None:
+    source = canonical.geometry
+    if source.difference(target) is None:
+        target = source  # rounding is nothing to interpolate for
+    for number, (values, rule, out) in enumerate(zip(canonical.array, plan.normalisation, array, strict=True)):
+        if number in absent:
+            out[...] = rule.outside
+            continue
+        if np.argsort([-abs(step) for step in values.strides], kind="stable").tolist() != [2, 1, 0]:
+            # Sums are made in the order of memory: the same image stored in other axes has the same values to the bit.
+            values = np.asfortranarray(values)
+        resample_intensity(values, source, target, each=_normaliser(values, rule), out=out)
 
 
 def target_grid(canonical: Geometry, plan: Plan) -> Geometry:
@@ -120,34 +162,40 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     case, plan = task.case, task.plan
     key = content_key(case_digest(case), plan.preparation_key, _VERSION)
     folder = task.cache / plan.dataset / key
-    if (folder / "case.json").exists():
+    if folder.exists():
         return PreparedCase(case, folder)
     image = read_channels(case, task.card)
-    if not np.isfinite(image.array).all():
+    # Least and greatest tell: one NaN makes both NaN.
+    if not np.isfinite([(channel.min(), channel.max()) for channel in image.array]).all():
         raise DataError("the image holds NaN or infinite values", where=case.id, remedy="run segue check")
     if case.label is None:
         raise DataError("this case has no label", where=case.id, remedy="leave it out of training")
-    labels = read_mask(case.label)
-    difference = image.geometry.difference(labels.geometry)
-    if difference:
-        raise DataError("image and label lie on different grids", where=case.id, value=difference)
-    ready = prepared_image(image, plan, case.absent)
-    mask = labels.oriented("RAS").resampled_to(ready.geometry).array[0]
-    known = [*plan.labels, *([plan.ignore_label] if plan.ignore_label is not None else [])]
-    foreground = {str(label): _sampled(mask, label, case.id) for label in known}
+    # A memory-mapped slice is read in one piece if its axis is the slowest.
+    order: Literal["C", "F"] = "F" if plan.slice_axis == 2 else "C"
+    source, canonical = image.geometry, image.oriented("RAS")
+    target = target_grid(canonical.geometry, plan)
+    array = np.empty((len(image.array), *target.shape), np.float16, order=order)
+    _prepare_into(array, canonical, target, plan, case.absent)
+    del image, canonical  # before the mask comes
     temporary = folder.with_name(f".{key}.{secrets.token_hex(4)}.part")
     try:
         temporary.mkdir(parents=True)
-        # A memory-mapped slice is read in one piece if its axis is the slowest.
-        order: Literal["C", "F"] = "F" if plan.slice_axis == 2 else "C"
-        np.save(temporary / "image.npy", np.asarray(ready.array, np.float16, order=order), allow_pickle=False)
+        np.save(temporary / "image.npy", array, allow_pickle=False)
+        del array
+        labels = read_mask(case.label)
+        difference = source.difference(labels.geometry)
+        if difference:
+            raise DataError("image and label lie on different grids", where=case.id, value=difference)
+        mask = np.ascontiguousarray(labels.oriented("RAS").resampled_to(target).array[0])
+        del labels
+        known = [*plan.labels, *([plan.ignore_label] if plan.ignore_label is not None else [])]
+        foreground = {str(label): _sampled(mask, label, case.id) for label in known}
         np.save(temporary / "labels.npy", np.asarray(mask, order=order), allow_pickle=False)
         np.savez(temporary / "foreground.npz", allow_pickle=False, **foreground)
-        write_json(temporary / "case.json", {"id": case.id, "spacing_mm": ready.geometry.spacing_mm})
-        if not (folder / "case.json").exists():
-            temporary.rename(folder)
+        # The folder comes with its new name at once: where it is, everything is in it.
+        temporary.rename(folder)
     except OSError as error:
-        if (folder / "case.json").exists():
+        if folder.exists():
             return PreparedCase(case, folder)  # another process was faster
         raise storage_fault(error, folder) from error
     finally:
@@ -155,9 +203,9 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     return PreparedCase(case, folder)
 
 
-def _sampled(mask: np.ndarray, label: int, case: str) -> np.ndarray:
-    voxels = np.flatnonzero(mask == label)
-    if len(voxels) > _KEPT_FOREGROUND_VOXELS:
-        voxels = generator(0, "foreground", case, label).choice(voxels, _KEPT_FOREGROUND_VOXELS, replace=False)
-        voxels.sort()
-    return voxels.astype(np.int64)
+def _sampled(mask: Integer[np.ndarray, "i j k"], label: int, case: str) -> Int64[np.ndarray, " n"]:
+    def some(count: int) -> np.ndarray:
+        random = generator(0, "foreground", case, label)
+        return np.sort(random.choice(count, _KEPT_FOREGROUND_VOXELS, replace=False))
+
+    return where(mask.reshape(-1), lambda values: values == label, _KEPT_FOREGROUND_VOXELS, some)

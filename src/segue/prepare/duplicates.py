@@ -18,11 +18,11 @@ ones are found in 27 %. Mirrored and turned ones are not looked for.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import Bool, Float, Float32, Int64, Integer, Num, UInt64
 
 from segue.prepare.finding import Finding
@@ -57,7 +57,9 @@ class Signature:
     """What an image is known by.
 
     Attributes:
-        content: 64-bit hash of shape and values; the same for equal images, whatever type or packing stores them.
+        content: 64-bit checksum of shape and values (CRC-32 and Adler-32: chance makes 107,180 pictures collide once in
+            10^8 datasets, and nobody gains by making them); the same for equal images, whatever type or packing stores
+            them.
         perceptual: 64-bit perceptual hash of a picture. None in 3-D, of constant or not finite images, and below 8
             pixels.
     """
@@ -134,29 +136,36 @@ def _content(image: Num[np.ndarray, "c i j k"]) -> int:
         values = values.view(np.uint8)
     elif values.dtype != np.uint8 and values.size:
         values = _smallest(values)
-    digest = hashlib.blake2b(repr((image.shape, values.dtype.kind, values.dtype.itemsize)).encode(), digest_size=8)
-    # Channels last and rows outermost is how both MedMNIST and NIfTI lie in memory: no copy is made of them.
-    digest.update(np.ascontiguousarray(values.T).data)
-    return int.from_bytes(digest.digest(), "little")
+    # Channels last and rows outermost is how MedMNIST's pictures lie in memory, channel by channel how volumes do: no
+    # copy is made of them.
+    parts = [values.T] if image.shape[3] == 1 else [channel.T for channel in values]
+    head = repr((image.shape, values.dtype.kind, values.dtype.itemsize)).encode()
+    high, low = isal_zlib.crc32(head), isal_zlib.adler32(head)
+    for part in parts:
+        voxels = np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+        high, low = isal_zlib.crc32(voxels, high), isal_zlib.adler32(voxels, low)
+    return high << 32 | low
 
 
 def _smallest(values: np.ndarray) -> np.ndarray:
     """The values in a type that depends on nothing but them."""
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
-        if (
-            not (np.isfinite(low) and np.isfinite(high))
-            or max(-low, high) >= 2**53
-            or (values != np.rint(values)).any()
-        ):
+        if not (np.isfinite(low) and np.isfinite(high)) or max(-low, high) >= 2**53 or not _are_whole(values):
             with np.errstate(over="ignore"):
                 single = values.astype(np.float32)
-            exact = np.array_equal(single.astype(values.dtype), values, equal_nan=True)
+            exact = values.dtype.itemsize <= 4 or np.array_equal(single.astype(values.dtype), values, equal_nan=True)
             return (single if exact else values.astype(np.float64)) + np.float32(0)  # -0 is 0
     elif values.dtype.kind == "c":
         return values.astype(np.complex128)
     kinds = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
     return values.astype(next(k for k in kinds if np.iinfo(k).min <= int(low) and int(high) <= np.iinfo(k).max))
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    # Slab by slab: mostly the first one tells.
+    slabs = np.moveaxis(values, int(np.argmax(values.strides)), 0)
+    return all(bool((slab == np.rint(slab)).all()) for slab in slabs)
 
 
 def _grey(pictures: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n h w"]:
@@ -300,6 +309,8 @@ def _near_pairs(
     usable = np.sort(usable[_buckets(perceptual[usable], part[usable], _MOST_OF_HASH).members])
     hashes, parts, contents = perceptual[usable], part[usable], content[usable]
     count = len(usable)
+    if count < 2:
+        return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
     found = np.zeros(0, np.int64)  # each pair as one number that sorts by bits, then by index
     fresh: list[np.ndarray] = []
     limit = most_bits

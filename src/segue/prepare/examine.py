@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer, Num
 from pydantic import BaseModel
 
 from segue.catalogue import Card, Case, Masks, Row, label_files, label_form, stored_mask
 from segue.core.errors import DataError
-from segue.core.files import content_key, file_digest, write_text
+from segue.core.files import content_key, known_digest, write_text
 from segue.core.seeds import generator
 from segue.images import digest_of
 from segue.prepare.duplicates import signature
 from segue.prepare.finding import Finding, Severity
 from segue.prepare.reading import read_channels, read_mask
+from segue.prepare.voxels import counts_of, where
 from segue.volume import Volume
 
-_VERSION = 2
+_VERSION = 3
 _SAMPLED_VOXELS = 10_000
 
 
@@ -82,7 +86,7 @@ def case_digest(case: Case) -> str:
             # One file holds all cases: it is hashed once.
             return content_key(*[(digest_of(row.path), row.key, row.index) for row in rows], label_form(case.label))
         lacks = [case.absent] if case.absent else []
-        return content_key(*[file_digest(path) for path in case.files], label_form(case.label), *lacks)
+        return content_key(*[known_digest(path) for path in case.files], label_form(case.label), *lacks)
     except OSError as error:
         raise DataError(
             "this file cannot be read",
@@ -120,14 +124,15 @@ def examine(task: ExamineTask) -> Examination:
         known = [card.task, card.dimension, card.channels, card.labels, card.ignore_label, case.unlabelled]
         declared = [case.id, case.patient, digest, *known, _VERSION]
         kept = task.cache / "examined" / f"{content_key(*declared)}.json"
-        if kept.exists():
-            return Examination.model_validate_json(kept.read_text(encoding="utf-8"))
+        # What a power cut has torn is measured again (pydantic's error is a ValueError).
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return Examination.model_validate_json(kept.read_bytes())
     try:
         examination = _examined(case, card, digest)
     except DataError as error:
         return _failed(case, error)
     if kept is not None:
-        write_text(kept, examination.model_dump_json())
+        write_text(kept, examination.model_dump_json(), lasting=False)
     return examination
 
 
@@ -148,9 +153,10 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
     there = case.present(len(card.channels))
     for number in case.absent:
         found("note", f"channel {card.channels[number].name} is missing", "it is optional")
+    ranges = [(array.min(), array.max()) for array in image.array]
     for number in there:
-        _look_at_values(card.channels[number].name, image.array[number], found)
-    _look_for_constants(card, image, there, found)
+        _look_at_values(card.channels[number].name, image.array[number], ranges[number], found)
+    _look_for_constants(card, ranges, there, found)
     if image.geometry.is_sheared:
         found(
             "warning",
@@ -165,9 +171,8 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
         labels, voxels = _look_at_labels(case, card, image, found)
     canonical = image.oriented("RAS")
     known_by = signature(image.array[there] if case.absent else image.array)
-    foreground = labels.oriented("RAS").array[0] > 0 if labels is not None else None
-    if foreground is not None and card.ignore_label is not None and labels is not None:
-        foreground &= labels.oriented("RAS").array[0] != card.ignore_label
+    mask = None if labels is None else labels.oriented("RAS").array[0]
+    places = _sampled(canonical.geometry.shape, mask, card.ignore_label, case.id)
     return Examination(
         case=case.id,
         patient=case.patient,
@@ -176,7 +181,7 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
         spacing_mm=canonical.geometry.spacing_mm,
         axis_codes=image.geometry.axis_codes,
         channels=[
-            _statistics(array, foreground, case.id) if number in there else None
+            _statistics(array, ranges[number], places) if number in there else None
             for number, array in enumerate(canonical.array)
         ],
         label_voxels=voxels,
@@ -186,25 +191,20 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
     )
 
 
-def _look_at_values(name: str, array: np.ndarray, found: Any) -> None:
-    if array.dtype.kind == "f":
+def _look_at_values(name: str, array: np.ndarray, extremes: tuple[Any, Any], found: Any) -> None:
+    # One NaN makes the least value NaN.
+    if not np.isfinite(extremes).all():
         wrong = int(array.size - np.isfinite(array).sum())
-        if wrong:
-            found(
-                "error",
-                f"channel {name} holds NaN or infinite values",
-                f"{wrong} of {array.size} voxels",
-                "mend or mask these voxels, or leave the case out",
-            )
-            return
+        found(
+            "error",
+            f"channel {name} holds NaN or infinite values",
+            f"{wrong} of {array.size} voxels",
+            "mend or mask these voxels, or leave the case out",
+        )
 
 
-def _look_for_constants(card: Card, image: Volume, there: list[int], found: Any) -> None:
-    constant = [
-        (card.channels[number].name, image.array[number].flat[0])
-        for number in there
-        if image.array[number].min() == image.array[number].max()
-    ]
+def _look_for_constants(card: Card, ranges: list[tuple[Any, Any]], there: list[int], found: Any) -> None:
+    constant = [(card.channels[number].name, ranges[number][0]) for number in there if np.equal(*ranges[number])]
     if card.dimension == 3 and card.task != "classification":
         for name, value in constant:
             found("error", f"channel {name} is constant", f"every voxel is {value:.6g}", "leave the case out")
@@ -225,8 +225,7 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
             "find the label that was drawn on this image, or resample it to the image's grid",
         )
         return None, {}
-    numbers, counts = np.unique(labels.array, return_counts=True)
-    present = {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+    present = counts_of(labels.array)
     allowed = {0, *card.labels} | ({card.ignore_label} if card.ignore_label is not None else set())
     unknown = {number: count for number, count in present.items() if number not in allowed}
     if unknown:
@@ -254,14 +253,30 @@ def _mask_name(case: Case) -> str:
     return label_files(source)[0].name if isinstance(source, Masks) else source.name
 
 
-def _statistics(array: np.ndarray, foreground: np.ndarray | None, case: str) -> ChannelStatistics:
-    values = array[foreground] if foreground is not None and foreground.any() else array.ravel()
-    if values.size > _SAMPLED_VOXELS:
-        values = values[generator(0, "sample", case).integers(0, values.size, _SAMPLED_VOXELS)]
-    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-    sample = values.astype(np.float64)
-    return ChannelStatistics(
-        low=float(finite.min()) if finite.size else 0.0,
-        high=float(finite.max()) if finite.size else 0.0,
-        sample=sample[np.isfinite(sample)].tolist(),
-    )
+def _sampled(
+    shape: tuple[int, int, int], mask: Integer[np.ndarray, "i j k"] | None, ignored: int | None, case: str
+) -> tuple[np.ndarray, ...] | None:
+    """Indices of up to 10,000 voxels of the foreground, or of the image where there is none; None for all of it."""
+
+    def some(count: int) -> np.ndarray:
+        return generator(0, "sample", case).integers(0, count, _SAMPLED_VOXELS)
+
+    if mask is not None:
+        ignored = 0 if ignored is None else ignored  # background is none of the foreground either
+        flat = np.ascontiguousarray(mask).reshape(-1)
+        found = where(flat, lambda labels: (labels != 0) & (labels != ignored), _SAMPLED_VOXELS, some)
+        if len(found):
+            return np.unravel_index(found, shape)
+    size = math.prod(shape)
+    return None if size <= _SAMPLED_VOXELS else np.unravel_index(some(size), shape)
+
+
+def _statistics(
+    array: Num[np.ndarray, "i j k"], extremes: tuple[Any, Any], places: tuple[np.ndarray, ...] | None
+) -> ChannelStatistics:
+    low, high = map(float, extremes)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        finite = array[np.isfinite(array)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    sample = (array.ravel() if places is None else array[places]).astype(np.float64)
+    return ChannelStatistics(low=low, high=high, sample=sample[np.isfinite(sample)].tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float64
@@ -50,9 +50,9 @@ class Geometry:
     @cached_property
     def axis_codes(self) -> str:
         """The direction in which each index grows: ``"RAS"``, ``"LPS"``, and 46 others."""
-        from nibabel.orientations import aff2axcodes  # nibabel takes 0.15 s to import; many commands need no image
+        from nibabel.orientations import ornt2axcodes  # nibabel takes 0.15 s to import; many commands need no image
 
-        return "".join(aff2axcodes(self.affine))
+        return "".join(ornt2axcodes(_orientation(self.affine[:3, :3].tobytes())))
 
     @cached_property
     def voxel_ml(self) -> float:
@@ -78,6 +78,8 @@ class Geometry:
 
     def difference(self, other: Geometry) -> str | None:
         """What makes the two grids differ, in words and numbers; None when they are the same grid."""
+        if self.shape == other.shape and np.array_equal(self.affine, other.affine):
+            return None
         if self.shape != other.shape:
             return f"shape {_sizes(self.shape)} against {_sizes(other.shape)}"
         shift = float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
@@ -114,9 +116,9 @@ class Geometry:
 
     def orientation_to(self, axis_codes: str) -> Float64[np.ndarray, "3 2"]:
         """nibabel's orientation transform (target axis, flip) from this grid to ``axis_codes``."""
-        from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+        from nibabel.orientations import axcodes2ornt, ornt_transform
 
-        return ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(axis_codes)))
+        return ornt_transform(_orientation(self.affine[:3, :3].tobytes()), axcodes2ornt(tuple(axis_codes)))
 
     def with_spacing(self, spacing_mm: tuple[float, float, float]) -> Geometry:
         """A grid over exactly the same field of view (outer voxel faces) with about this spacing.
@@ -140,6 +142,19 @@ class Geometry:
     def __repr__(self) -> str:
         spacing = _millimetres(np.array(self.spacing_mm))
         return f"Geometry({_sizes(self.shape)}, {spacing} mm, {self.axis_codes})"
+
+
+@lru_cache(maxsize=256)
+def _orientation(linear: bytes) -> Float64[np.ndarray, "3 2"]:
+    """nibabel's orientation of the 3x3 part of an affine: a singular value decomposition, asked for again and again,
+    and the images of a dataset mostly have the same."""
+    from nibabel.orientations import io_orientation
+
+    affine = np.eye(4)
+    affine[:3, :3] = np.frombuffer(linear, np.float64).reshape(3, 3)
+    orientation = io_orientation(affine)
+    orientation.setflags(write=False)
+    return orientation
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -9,8 +9,9 @@ of the border voxels.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -25,10 +26,14 @@ _ALIGNED_VOXELS = 1e-3
 _SLAB_VOXELS = 4_000_000
 # Of the result at a time, so that what is between stays in the processor's cache.
 _CHUNK_VOXELS = 65_536
+_BLOCK_VOXELS = 1_000_000  # taken up at a time
+_SLICES = 32  # written at a time: lines of 64 bytes in memory where they are not the fastest axis
+_ROWS = 64  # of a matrix at a time
 _LEAST_BITS = 16  # of a voxel, in coordinates of 32 bits
 # What the prefilter leaves far from a sample: nothing at float32's precision, but numbers so small that processors
 # need a hundred times as long for them.
 _NOTHING = 1e-12
+_TIE = 1e-6  # weights nearer than this are the same
 
 
 def resample_intensity(
@@ -38,17 +43,37 @@ def resample_intensity(
     *,
     order: Literal[1, 3] = 3,
     fill: float = 0.0,
-) -> Float32[np.ndarray, "x y z"]:
+    each: Callable[[np.ndarray], np.ndarray] | None = None,
+    out: Float[np.ndarray, "x y z"] | None = None,
+) -> Float[np.ndarray, "x y z"]:
     """Sample ``array`` (on ``source``) at the voxel centres of ``target`` with a B-spline of ``order``.
 
-    Values outside the field of view of ``source`` are ``fill``.
+    Values outside the field of view of ``source`` are ``fill``. Sums are made in float32. Where the grids share their
+    axes, slices are taken up as they are needed: beyond ``array`` and the result there is one volume in float32 at
+    most, with as many slices as ``array`` and the size in a slice of the result.
+
+    Args:
+        each: what is done with some slices of ``array`` before, value by value; gives float32.
+        out: what the result is written to, of any type and order in memory; a new float32 array if not given.
     """
-    image = np.asarray(array, dtype=np.float32)
+    if out is None:
+        out = np.empty(target.shape, dtype=np.float32)
+    if source.shape == target.shape and np.array_equal(source.affine, target.affine):
+        return _separable(array, [None, None, None], each, out)
     axes = _shared_axes(source, target)
     if axes is None:
-        return _oblique(image, source, target, order, fill)
+        image = np.asarray(array if each is None else each(array), dtype=np.float32)
+        out[...] = _oblique(image, source, target, order, fill)
+        return out
     permutation, coordinates = axes
-    return _separable(image.transpose(permutation), coordinates, order, fill)
+    moved = array.transpose(permutation)
+    matrices = [_matrix(c, n, order) for c, n in zip(coordinates, moved.shape, strict=True)]
+    _separable(moved, [None if _is_identity(matrix) else matrix for matrix in matrices], each, out)
+    for axis, (coordinate, size) in enumerate(zip(coordinates, moved.shape, strict=True)):
+        outside = ~_inside(coordinate, size)
+        if outside.any():
+            np.moveaxis(out, axis, 0)[outside] = fill
+    return out
 
 
 def resample_labels(
@@ -57,7 +82,7 @@ def resample_labels(
     """Each label's indicator interpolated linearly; the label with the largest weight wins.
 
     Ties and everything outside ``source`` go to the lower label (background first). Only each label's own
-    bounding box is interpolated, so many small labels cost little.
+    bounding box is interpolated, so many small labels cost little, and some slices at a time.
     """
     from scipy import ndimage
 
@@ -65,35 +90,67 @@ def resample_labels(
     if axes is None:
         return _oblique_labels(labels, source, target)
     permutation, coordinates = axes
-    moved = labels.transpose(permutation)
-    inside = [_inside(c, n) for c, n in zip(coordinates, moved.shape, strict=True)]
-    best = np.zeros(target.shape, dtype=np.float32)
     result = np.zeros(target.shape, dtype=labels.dtype)
-    boxes = ndimage.find_objects(np.maximum(moved, 0).astype(np.int32, copy=False))
-    if (moved == 0).any():
-        boxes = [tuple(slice(0, n) for n in moved.shape), *boxes]
-        first = 0
-    else:
-        first = 1
-    for label, box in enumerate(boxes, start=first):
-        if box is None:
+    # The slowest axis in memory comes first.
+    turn = _slowest_first(labels.transpose(permutation))
+    moved, placed = labels.transpose(permutation).transpose(turn), result.transpose(turn)
+    coordinates = [coordinates[axis] for axis in turn]
+    inside = [_inside(c, n) for c, n in zip(coordinates, moved.shape, strict=True)]
+    matrices = [
+        (_matrix(c, n, 1) * within[:, None]).astype(np.float32)
+        for c, n, within in zip(coordinates, moved.shape, inside, strict=True)
+    ]
+    parts = {
+        label: part
+        for label, box in enumerate(ndimage.find_objects(moved), start=1)
+        if box is not None and (part := _reached(box, coordinates, inside)) is not None
+    }
+    # The weights of all labels, background too, add up to one.
+    weight, best = (np.empty((0, *placed.shape[1:]), np.float32) for _ in range(2))
+    thick = max(1, _SLAB_VOXELS // math.prod(placed.shape[1:]))
+    for start in range(0, len(placed), thick):
+        slab = slice(start, min(len(placed), start + thick))
+        here = {
+            label: part for label, part in parts.items() if part[1][0].start < slab.stop and part[1][0].stop > start
+        }
+        if not here:
             continue
-        windows, weights = [], []
-        for axis, part in enumerate(box):
-            touched = (coordinates[axis] > part.start - 1) & (coordinates[axis] < part.stop) & inside[axis]
-            where = np.flatnonzero(touched)
-            window = slice(where[0], where[-1] + 1) if len(where) else slice(0, 0)
-            windows.append(window)
-            matrix = _matrix(coordinates[axis][window], moved.shape[axis], 1)
-            weights.append(matrix[:, part] * inside[axis][window, None])
-        if any(window.start == window.stop for window in windows):
-            continue
-        score = _apply((moved[box] == label).astype(np.float32), weights)
-        place = (windows[0], windows[1], windows[2])
-        wins = score > best[place] + 1e-6
-        best[place][wins] = score[wins]
-        result[place][wins] = label
+        if len(best) != slab.stop - start:
+            weight, best = (np.empty((slab.stop - start, *placed.shape[1:]), np.float32) for _ in range(2))
+        weight[...] = best[...] = 0
+        for label, (box, windows) in here.items():
+            first = slice(max(start, windows[0].start), min(slab.stop, windows[0].stop))
+            reached = np.flatnonzero(matrices[0][first, box[0]].any(axis=0))
+            if not len(reached):
+                continue
+            slices = slice(box[0].start + int(reached[0]), box[0].start + int(reached[-1]) + 1)
+            score = (moved[slices, box[1], box[2]] == label).astype(np.float32, order="C")
+            pieces = [matrices[0][first, slices], *(matrices[axis][windows[axis], box[axis]] for axis in (1, 2))]
+            for axis in sorted(range(3), key=lambda axis: pieces[axis].shape[0] / pieces[axis].shape[1]):
+                score = _product(pieces[axis], score, axis)
+            place = (slice(first.start - start, first.stop - start), windows[1], windows[2])
+            weight[place] += score
+            wins = score > best[place] + _TIE
+            best[place][wins] = score[wins]
+            placed[slab][place][wins] = label
+        placed[slab][best <= 1 - weight + _TIE] = 0
     return result
+
+
+_Box = tuple[slice, slice, slice]
+
+
+def _reached(
+    box: _Box, coordinates: list[Float64[np.ndarray, _]], inside: list[Bool[np.ndarray, _]]
+) -> tuple[_Box, _Box] | None:
+    """A box of the source, and that of the target's voxels that linear interpolation reaches it from."""
+    windows = []
+    for part, coordinate, within in zip(box, coordinates, inside, strict=True):
+        where = np.flatnonzero((coordinate > part.start - 1) & (coordinate < part.stop) & within)
+        if not len(where):
+            return None
+        windows.append(slice(int(where[0]), int(where[-1]) + 1))
+    return box, (windows[0], windows[1], windows[2])
 
 
 def _shared_axes(
@@ -120,33 +177,79 @@ def _inside(coordinate: Float64[np.ndarray, "*n"], size: int) -> Bool[np.ndarray
     return (coordinate >= -0.5 - 1e-6) & (coordinate <= size - 0.5 + 1e-6)
 
 
+def _slowest_first(array: np.ndarray) -> list[int]:
+    """The axes in the order in which they lie in memory, the one with the longest step first."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+
+
 def _separable(
-    image: Float32[np.ndarray, "i j k"], coordinates: list[Float64[np.ndarray, _]], order: int, fill: float
+    image: Shaped[np.ndarray, "i j k"],
+    matrices: Sequence[np.ndarray | None],
+    each: Callable[[np.ndarray], np.ndarray] | None,
+    out: Float[np.ndarray, "x y z"],
+) -> Float[np.ndarray, "x y z"]:
+    """Three matrix products (None: as it is), slices in the slowest axis of ``image`` first, then along it."""
+    turn = _slowest_first(image)
+    source, target = image.transpose(turn), out.transpose(turn)
+    along, *across = [None if (m := matrices[axis]) is None else m.astype(np.float32, copy=False) for axis in turn]
+    _, rows, columns = target.shape
+    at_once = max(1, _BLOCK_VOXELS // max(math.prod(source.shape[1:]), rows * columns))
+    if along is None:
+        at_once = max(at_once, min(_SLICES, len(source)))
+    # Rows outermost: what is written at a time then lies together in memory, whichever axis is fastest there.
+    between = np.empty((rows, min(at_once, len(source)) if along is None else len(source), columns), np.float32)
+    steps = sorted((1, 2), key=lambda axis: target.shape[axis] / source.shape[axis])
+    for start in range(0, len(source), at_once):
+        slices = source[start : start + at_once]
+        values = np.ascontiguousarray(slices if each is None else each(slices), dtype=np.float32)
+        for axis in steps:
+            if (matrix := across[axis - 1]) is not None:
+                values = _product(matrix, values, axis)
+        place = slice(0, len(values)) if along is None else slice(start, start + len(values))
+        between[:, place] = values.transpose(1, 0, 2)
+        if along is None:
+            _write(between[:, place], target[start : start + len(values)])
+    if along is not None:
+        few = max(1, _CHUNK_VOXELS // (len(target) * columns))
+        for row in range(0, rows, few):
+            _write(_product(along, between[row : row + few], 1), target[:, row : row + few])
+    return out
+
+
+def _write(values: Float32[np.ndarray, "y x z"], target: Float[np.ndarray, "x y z"]) -> None:
+    few = max(1, _CHUNK_VOXELS // (values.shape[1] * values.shape[2]))
+    for row in range(0, len(values), few):
+        # Another type first: numpy converts in wide registers only what lies side by side.
+        part = values[row : row + few].astype(target.dtype, copy=False)
+        target[:, row : row + few] = part.transpose(1, 0, 2)
+
+
+def _product(
+    matrix: Float32[np.ndarray, "m n"], values: Float32[np.ndarray, "a b c"], axis: int
 ) -> Float32[np.ndarray, "x y z"]:
-    inside = [_inside(c, n) for c, n in zip(coordinates, image.shape, strict=True)]
-    matrices = [_matrix(c, n, order) for c, n in zip(coordinates, image.shape, strict=True)]
-    result = _apply(image, matrices)
-    if not all(mask.all() for mask in inside):
-        outside = ~(inside[0][:, None, None] & inside[1][None, :, None] & inside[2][None, None, :])
-        result[outside] = fill
+    """``matrix`` times ``values`` along an axis. A sample reaches its neighbours only: some rows of the matrix at a
+    time, without the columns where all of them are zero."""
+    shape = [*values.shape[:axis], len(matrix), *values.shape[axis + 1 :]]
+    result = np.empty(shape, np.float32)
+    for start in range(0, len(matrix), _ROWS):
+        rows = matrix[start : start + _ROWS]
+        reached = np.flatnonzero(rows.any(axis=0))
+        columns = slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 0)
+        few, stop = rows[:, columns], start + len(rows)
+        if axis == 2:
+            flat = values.reshape(-1, values.shape[2])
+            np.matmul(flat[:, columns], few.T, out=result.reshape(-1, len(matrix))[:, start:stop])
+        elif axis == 1:
+            np.matmul(few, values[:, columns], out=result[:, start:stop])
+        else:
+            flat = values.reshape(len(values), -1)
+            np.matmul(few, flat[columns], out=result.reshape(len(matrix), -1)[start:stop])
     return result
 
 
-def _apply(image: np.ndarray, matrices: list[np.ndarray]) -> Float32[np.ndarray, "x y z"]:
-    """Three matrix products, those that shrink the volume first."""
-    result = image
-    for axis in sorted(range(3), key=lambda a: matrices[a].shape[0] / max(1, matrices[a].shape[1])):
-        matrix = matrices[axis].astype(np.float32, copy=False)
-        if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix), dtype=np.float32)):
-            continue
-        if axis == 2:
-            result = result @ matrix.T
-        elif axis == 1:
-            result = np.matmul(matrix, result)
-        else:
-            _, j, k = result.shape
-            result = (matrix @ result.reshape(-1, j * k)).reshape(-1, j, k)
-    return np.ascontiguousarray(result, dtype=np.float32)
+def _is_identity(matrix: np.ndarray) -> bool:
+    size = len(matrix)
+    return matrix.shape == (size, size) and np.array_equal(matrix.astype(np.float32), np.eye(size, dtype=np.float32))
 
 
 def _matrix(coordinate: Float64[np.ndarray, " m"], size: int, order: int) -> Float[np.ndarray, "m {size}"]:
@@ -222,8 +325,8 @@ def _oblique(
     from scipy import ndimage
 
     # The same samples on the same grid: what the prefilter alone does.
-    filters = [_prefilter(np.eye(n), n) if n > 1 else np.eye(1) for n in image.shape]
-    coefficients = _apply(image, filters)
+    filters = [_prefilter(np.eye(n), n) if n > 1 else None for n in image.shape]
+    coefficients = _separable(image, filters, None, np.empty(image.shape, np.float32))
     result = np.empty(target.shape, dtype=np.float32)
 
     def sample(start: int) -> None:

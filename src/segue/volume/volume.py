@@ -60,7 +60,7 @@ class Volume:
         if self.kind == "labels":
             labels = resample_labels(self.array[0], self.geometry, geometry)
             return replace(self, array=labels[None], geometry=geometry)
-        array = np.stack(
-            [resample_intensity(channel, self.geometry, geometry, order=order, fill=fill) for channel in self.array]
-        )
+        array = np.empty((len(self.array), *geometry.shape), np.float32)
+        for channel, out in zip(self.array, array, strict=True):
+            resample_intensity(channel, self.geometry, geometry, order=order, fill=fill, out=out)
         return replace(self, array=array, geometry=geometry)

@@ -24,6 +24,7 @@ from segue.prepare import (
 
 # Reading larger arrays through takes minutes: segue check does that, a training does not.
 _QUICK_BYTES = 2_000_000_000
+_SIGNATURES = 2  # version of what is kept
 
 
 def part_of(dataset: Dataset, case: Case) -> str:
@@ -66,7 +67,7 @@ def _signatures(
     array: np.ndarray, source: tuple[Path, str], folder: Path, card: Card
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     path, key = source
-    kept = folder / content_key(digest_of(path), key) / "signatures.npz"
+    kept = folder / content_key(digest_of(path), key, _SIGNATURES) / "signatures.npz"
     if not kept.exists():
         colours = card.dimension == 2 and array.ndim == 4
         content, perceptual, has = signatures(array, colours)

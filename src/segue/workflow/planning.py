@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from segue.acquire import GetOptions, get
 from segue.catalogue import Case, Dataset, Split, open_dataset, resolve, split_cases, whole, with_folds
 from segue.core.console import say
 from segue.core.errors import DataError, UsageError
-from segue.prepare import Finding, Fingerprint, Plan, plan
-from segue.train import machine, pick_device
+from segue.core.executor import cpu_count
+from segue.core.memory import installed_memory_gb
+from segue.prepare import Finding, Fingerprint, Machine, Plan, plan
 from segue.workflow.experiment import Experiment
-from segue.workflow.fitting import Fitting
 from segue.workflow.look import look_at, require_sound
+
+if TYPE_CHECKING:
+    from segue.workflow.fitting import Fitting
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None
     card = dataset.card
     if card.task == "unlabelled":
         raise UsageError("this dataset has no labels to learn from", where=card.name)
-    device = pick_device(experiment.device)
     if not dataset.labelled:
         raise DataError(
             "no annotated case to train on",
@@ -95,9 +98,13 @@ def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None
     _require_every_class(facts, experiment.skip_bad)
     fitting = None
     if kept is None and not fit:
-        kept = plan(facts, machine(device), experiment.plan, experiment.network)
+        processor = Machine("cpu", cpu_count(), installed_memory_gb())
+        kept = plan(facts, processor, experiment.plan, experiment.network)
     if kept is None:
-        fitting = Fitting(facts, device, experiment)
+        from segue.train import pick_device
+        from segue.workflow.fitting import Fitting  # torch, which takes 1.2 s to import: preparing does without
+
+        fitting = Fitting(facts, pick_device(experiment.device), experiment)
         kept = fitting.plan(experiment.budget_for(card.task).seconds)
     voxels = {e.case: e.label_voxels for e in looked.examinations}
     grids = {e.case: (e.shape, e.spacing_mm) for e in looked.examinations if e.shape and e.spacing_mm}
