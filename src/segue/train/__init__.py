@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from segue.train.classes import ClassBatches, ClassImages, ClassObjective, answered, truth_rows
     from segue.train.coarse import answer_channels, coarse_answer
     from segue.train.device import machine, pick_device
+    from segue.train.distributed import World, world
     from segue.train.loop import Trainer, TrainResult, TrainTask
     from segue.train.masks import MaskObjective
     from segue.train.network import build_network, in_fast_layout
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from segue.train.probe import measure, step_bytes, step_flops, with_patch_for_network
     from segue.train.run import EventLog, Run, read_events
     from segue.train.settings import TrainSettings
-    from segue.train.world import World, world
 
 __getattr__ = on_demand(
     __name__,
@@ -38,7 +38,7 @@ __getattr__ = on_demand(
         "probe": ("measure", "step_bytes", "step_flops", "with_patch_for_network"),
         "run": ("EventLog", "Run", "read_events"),
         "settings": ("TrainSettings",),
-        "world": ("World", "world"),
+        "distributed": ("World", "world"),
     },
 )
 

@@ -18,11 +18,11 @@ from segue.core.seeds import generator
 from segue.metrics import class_aucs, mean_auc, truth_table
 from segue.model import AugmentSettings, ClassLoss, probabilities
 from segue.prepare import Plan, Stack
+from segue.train.distributed import World
 from segue.train.network import in_layout
 from segue.train.objective import Autocast, Validation
 from segue.train.settings import TrainSettings
 from segue.train.variation import Variation
-from segue.train.world import World
 
 # Larger ones are read from the memory map.
 _IN_MEMORY_BYTES = 2_000_000_000

@@ -18,6 +18,7 @@ from segue.core.errors import DataError, MachineError
 from segue.core.seeds import stream_seed
 from segue.prepare import Budget, Plan
 from segue.train.checkpoint import load_checkpoint, save_checkpoint
+from segue.train.distributed import World
 from segue.train.events import Events
 from segue.train.interrupt import stop_between_steps
 from segue.train.network import build_network, in_fast_layout, in_layout, parameters_of
@@ -26,7 +27,6 @@ from segue.train.optimise import follow, make_optimizer, peak_rate, start_from
 from segue.train.run import Run
 from segue.train.schedule import Schedule, learning_rate
 from segue.train.settings import TrainSettings
-from segue.train.world import World
 
 # A step whose loss is not a number is left out; so many in a row mean that the training is lost.
 _LOST_STEPS = 5

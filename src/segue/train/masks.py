@@ -15,11 +15,11 @@ from segue.model import AugmentSettings, SegmentationLoss, sliding_window, thick
 from segue.prepare import Plan, PreparedCase, labels_of
 from segue.train.batches import ANSWER, Batches, padding_values
 from segue.train.coarse import answer_channels, weakened
+from segue.train.distributed import World
 from segue.train.importing import imported
 from segue.train.objective import Autocast, Validation
 from segue.train.settings import LossSettings, TrainSettings
 from segue.train.variation import Variation, hidden_channels
-from segue.train.world import World
 
 # Counts nowhere in the loss: fills up the part of a process that has fewer images of a batch than others.
 _NOWHERE = -1

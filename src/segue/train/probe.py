@@ -16,12 +16,12 @@ from segue.core.errors import MachineError
 from segue.core.memory import peak_memory_gb, reset_peak, used_memory_gb
 from segue.prepare import Measured, Plan
 from segue.train.device import describe_device, has_fast_bfloat16
+from segue.train.distributed import World
 from segue.train.masks import make_loss, mask_augmentation
 from segue.train.network import build_network, in_fast_layout, in_layout
 from segue.train.optimise import follow, make_optimizer
 from segue.train.settings import TrainSettings
 from segue.train.variation import Variation
-from segue.train.world import World
 
 _TIMED_STEPS = 3
 _ENOUGH_S = 4.0
