@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from monai.losses import DiceLoss, FocalLoss
 
+from segue.images import read
 from segue.model import SegmentationLoss
 from segue.prepare import labels_of, painted_regions, painting_order
 
@@ -109,3 +112,29 @@ def test_regions_that_cannot_be_told_apart_are_left_to_labels() -> None:
     assert names == {"both", "one", "c"}
     order = painting_order({"all": {1, 2}, "inner": {2}})
     assert order == [("all", 1), ("inner", 2)]
+
+
+@pytest.mark.slow
+def test_a_network_of_regions_is_trained_and_its_masks_hold_labels(blobs: Path, tmp_path: Path) -> None:
+    from segue.predict import Predictor
+    from segue.train import TrainSettings
+    from segue.workflow.training import train
+    from test_train import experiment
+
+    card = blobs / "card.yaml"
+    card.write_text(
+        "name: regional\ntitle: Balls\nchannels: [{name: MRI}]\nlabels: {1: bright, 2: dim}\n"
+        "regions: {both: [1, 2], dim: [2]}\n"
+        "layout: {kind: files, images: 'imagesTr/{case}.nii.gz', labels: 'labelsTr/{case}.nii.gz'}\n"
+    )
+    quick = TrainSettings(precision="float32", learning_rate=3e-3, ema_decay=0.9, validations=2)
+    wanted = experiment(blobs, tmp_path, dataset=str(card), budget={"steps": 80}, network={}, train=quick)
+    run, evaluations = train(wanted)
+    assert [region.name for region in run.plan().regions] == ["both", "dim"]
+    assert set(evaluations[0].aggregate) == {"bright", "dim", "all"}
+    model = Predictor(run.folder, "cpu")
+    assert model.network(torch.zeros(1, 1, *model.plan.patch)).shape[1] == 2
+    image = read(blobs / "imagesTr" / "blob_00.nii.gz")
+    assert set(np.unique(model.predict(image).array)) <= {0, 1, 2}
+    assert evaluations[0].mean_dice is not None
+    assert evaluations[0].mean_dice > 0.7
