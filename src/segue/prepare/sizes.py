@@ -15,7 +15,7 @@ PATCH_VOXELS = (112_000, 64**3, 80**3, 96**3, 128**3, 160**3)
 PATCH_PIXELS = (64**2, 96**2, 128**2, 192**2, 256**2)
 NETWORKS: tuple[NetworkSize, ...] = ("stem", "narrow", "wide")
 
-# Fewer steps than these do not pay a larger patch, or a larger network (benchmarks/ablation.md).
+# Fewer steps than these do not pay a larger patch, or a larger network: judgement, see benchmarks/ablation.md.
 STEPS_FOR_PATCH = 1500
 STEPS_FOR_NETWORK = 6000
 # With more than these a larger batch learns more from the same time.

@@ -34,7 +34,7 @@ class LossSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """``train:`` in an experiment. The defaults are measured (benchmarks/ablation.md); most people leave them.
+    """``train:`` in an experiment. benchmarks/ tells how far the defaults were measured; most people leave them.
 
     Attributes:
         optimizer: ``adamw``, or ``sgd`` with Nesterov's momentum of 0.99.
