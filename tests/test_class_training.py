@@ -248,7 +248,7 @@ def test_an_interrupted_classification_goes_on(breast: Path, tmp_path: Path, mon
     step = Trainer._train_step
 
     def dies(self: Trainer, rate: float) -> float:
-        if self.step == 4:
+        if self.state.step == 4:
             raise KeyboardInterrupt
         return step(self, rate)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segue.catalogue import Case, open_dataset
+from segue.catalogue import Card, Case, Channel, open_dataset
 from segue.core.errors import DataError, UsageError
 from segue.images import read, read_labels, write
 from segue.model import Planar
@@ -372,3 +372,57 @@ def test_preparing_an_image_keeps_its_field_of_view() -> None:
     ready = prepared_image(image, made)
     assert ready.geometry.shape == (10, 15, 20)
     assert ready.geometry.axis_codes == "RAS"
+
+
+def test_voxels_that_look_like_foreground_are_known_where_values_mean_something(tmp_path: Path) -> None:
+    """Uptake as that of the lesion, in tissue: not the same uptake in air, not tissue without uptake."""
+    from segue.prepare import PrepareTask, prepare_case
+
+    about = facts((64, 64, 64), (1, 1, 1), "SUV", 0.001).model_copy(
+        update={
+            "channels": [Channel(name="CT", unit="HU"), Channel(name="PET", unit="SUV")],
+            "labels": {1: "lesion"},
+            "intensities": [
+                Intensities(mean=40, std=30, percentile_00_5=-60, percentile_99_5=150),
+                Intensities(mean=6, std=2, percentile_00_5=2, percentile_99_5=12),
+            ],
+        }
+    )
+    made = plan(about, CPU)
+    assert made.foreground_share > 0
+    assert "values of foreground that are none" in made.reasons["foreground_share"]
+    (low, high), (least, most) = made.look_alikes  # type: ignore[misc]
+    assert (low, high) == pytest.approx(((-60 - 40) / 30, (150 - 40) / 30))
+    assert least == pytest.approx(np.log1p(4.0) - 1)
+    assert most is None
+    shape = (16, 12, 10)
+    ct, pet, mask = np.full(shape, -1000.0), np.zeros(shape), np.zeros(shape, np.uint8)
+    ct[4:] = 40
+    pet[1], pet[6, 2:4], pet[9] = 8, 8, 20
+    mask[6, 2:4] = 1
+    grid = Geometry(shape, np.eye(4))
+    for name, values in (("ct", ct), ("pet", pet)):
+        write(Volume(values[None].astype(np.float32), grid), tmp_path / f"{name}.nii.gz")
+    write(Volume(mask[None], grid, "labels"), tmp_path / "mask.nii.gz")
+    card = Card.model_validate(
+        {
+            "name": "x",
+            "title": "x",
+            "channels": [{"name": "CT", "unit": "HU"}, {"name": "PET", "unit": "SUV"}],
+            "labels": {1: "lesion"},
+            "layout": {"kind": "files", "images": "{case}.nii.gz", "labels": "{case}.nii.gz"},
+        }
+    )
+    case = Case("a", "a", (tmp_path / "ct.nii.gz", tmp_path / "pet.nii.gz"), tmp_path / "mask.nii.gz")
+    ready = prepare_case(PrepareTask(case, card, made, tmp_path / "cache"))
+    found = np.zeros(shape, bool)
+    found[np.unravel_index(ready.look_alikes, ready.labels.shape)] = True
+    expected = np.zeros(shape, bool)
+    expected[9] = True
+    assert np.array_equal(found, expected)
+    assert set(ready.foreground) == {1}
+    arbitrary = plan(facts((64, 64, 64), (1, 1, 1)), CPU)
+    assert arbitrary.look_alikes == []
+    # What is prepared does not depend on the patch.
+    whole = plan(about, CPU, PlanOverrides(patch=(64, 64, 64)))
+    assert whole.preparation_key == made.preparation_key

@@ -29,6 +29,7 @@ from segue.volume import Geometry, Volume, resample_intensity
 
 _VERSION = 1
 _KEPT_FOREGROUND_VOXELS = 10_000
+_LOOK_ALIKES = "look_alikes"
 _SUMMED_AT_ONCE = 1 << 20
 
 
@@ -54,7 +55,13 @@ class PreparedCase:
     @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
         with np.load(self.folder / "foreground.npz", allow_pickle=False) as kept:
-            return {int(name): kept[name] for name in kept.files}
+            return {int(name): kept[name] for name in kept.files if name != _LOOK_ALIKES}
+
+    @cached_property
+    def look_alikes(self) -> np.ndarray:
+        """Up to 10,000 flat indices of voxels that look like foreground and are none."""
+        with np.load(self.folder / "foreground.npz", allow_pickle=False) as kept:
+            return kept[_LOOK_ALIKES]
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,7 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
         known = [*plan.labels, *([plan.ignore_label] if plan.ignore_label is not None else [])]
         foreground = {str(label): _sampled(mask, label, case.id) for label in known}
         np.save(temporary / "labels.npy", np.asarray(mask, order=order), allow_pickle=False)
+        foreground[_LOOK_ALIKES] = _look_alikes(temporary / "image.npy", mask, plan, case.id)
         np.savez(temporary / "foreground.npz", allow_pickle=False, **foreground)
         # The folder comes with its new name at once: where it is, everything is in it.
         temporary.rename(folder)
@@ -201,6 +209,25 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return PreparedCase(case, folder)
+
+
+def _look_alikes(image: Path, mask: Integer[np.ndarray, "i j k"], plan: Plan, case: str) -> Int64[np.ndarray, " n"]:
+    """Some background voxels whose values are those of foreground in every channel that tells."""
+    if not plan.look_alikes:
+        return np.zeros(0, np.int64)
+    alike = mask == 0
+    for values, wanted in zip(np.load(image, mmap_mode="r", allow_pickle=False), plan.look_alikes, strict=True):
+        if wanted is not None:
+            low, high = wanted
+            for part, slab in zip(alike, values, strict=True):  # a slice at a time, out of the file
+                part &= slab > low
+                if high is not None:
+                    part &= slab < high
+    found = np.flatnonzero(alike)
+    if len(found) > _KEPT_FOREGROUND_VOXELS:
+        random = generator(0, "look-alikes", case)
+        found = np.sort(random.choice(found, _KEPT_FOREGROUND_VOXELS, replace=False))
+    return found
 
 
 def _sampled(mask: Integer[np.ndarray, "i j k"], label: int, case: str) -> Int64[np.ndarray, " n"]:

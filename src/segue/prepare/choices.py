@@ -127,6 +127,8 @@ class Plan(Settings):
         coarse: the plan of the low-resolution stage, where there is one: what its network answers are further channels
             of this one's.
         channel_dropout: how often training hides each optional channel of a patch.
+        look_alikes: per channel the normalised values that foreground has, from and to; None where values mean nothing
+            by themselves. Half of the patches that are not centred on foreground are centred on other voxels like it.
         vary_intensities: whether training changes brightness, contrast and gamma.
     """
 
@@ -146,6 +148,7 @@ class Plan(Settings):
     network: Network
     mirror_axes: list[int]
     foreground_share: float = Field(ge=0, le=1)
+    look_alikes: list[tuple[float, float | None] | None] = []
     overlap: float = Field(ge=0, lt=1)
     channel_dropout: float = Field(0.0, ge=0, lt=1)
     vary_intensities: bool = True
@@ -165,7 +168,8 @@ class Plan(Settings):
         """Of everything that the prepared cases depend on, and nothing else: folds and networks share them."""
         spacing = [value for axis, value in enumerate(self.spacing_mm) if axis != self.slice_axis]
         channels = [(channel.name, channel.unit) for channel in self.channels]
-        return content_key(spacing, self.slice_axis, self.normalisation, channels, self.labels, self.ignore_label)
+        labels = (self.labels, self.ignore_label, self.look_alikes)
+        return content_key(spacing, self.slice_axis, self.normalisation, channels, *labels)
 
 
 class PlanOverrides(Settings):

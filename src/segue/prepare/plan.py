@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from segue.catalogue import Channel
@@ -56,6 +57,7 @@ def plan(
         "channel_dropout": _channel_dropout(facts, reasons),
         "reasons": reasons,
     }
+    chosen["look_alikes"] = _look_alikes(facts, chosen["normalisation"], chosen["foreground_share"], reasons)
     reasons["mirror_axes"] = (
         "the card names these axes as mirror-symmetric" if facts.mirror_axes else "the card names no symmetric axis"
     )
@@ -100,6 +102,32 @@ def _channel_dropout(facts: Fingerprint, reasons: dict[str, str]) -> float:
         f"{_CHANNEL_DROPOUT:.0%} of the patches, never all channels, so that the network learns to do without"
     )
     return _CHANNEL_DROPOUT
+
+
+def _look_alikes(
+    facts: Fingerprint, rules: list[Normalisation], share: float, reasons: dict[str, str]
+) -> list[tuple[float, float | None] | None]:
+    """What foreground looks like in channels whose values mean the same in every image.
+
+    Cases are prepared for it whatever the patch is, so that all patches share them.
+    """
+    if facts.task == "classification":
+        return []
+    ranges: list[tuple[float, float | None] | None] = []
+    for rule, values in zip(rules, facts.intensities, strict=True):
+        if rule.kind == "suv":
+            # More uptake than most lesions is as suspicious as theirs.
+            least = max(0.0, values.percentile_00_5, values.mean - values.std)
+            ranges.append((math.log1p(least) - 1, None))
+        elif rule.kind == "hu":
+            ranges.append(((rule.low - rule.mean) / rule.std, (rule.high - rule.mean) / rule.std))
+        else:
+            ranges.append(None)
+    if not any(ranges):
+        return []
+    if share:
+        reasons["foreground_share"] += "; half of the others on voxels with the values of foreground that are none"
+    return ranges
 
 
 def _normalisation(channel: Channel, values: Intensities, facts: Fingerprint, reasons: dict[str, str]) -> Normalisation:

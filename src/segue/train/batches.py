@@ -17,6 +17,8 @@ from segue.prepare import Plan, PreparedCase
 IN_MEMORY_BYTES = 2_000_000_000
 
 
+# Of the patches that are not centred on foreground.
+LOOK_ALIKE_SHARE = 0.5
 # More than any label.
 ANSWER = 2**16
 
@@ -116,7 +118,11 @@ class Batches:
             present = [label for label, voxels in foreground.items() if len(voxels) and label != self.plan.ignore_label]
             if present:
                 voxels = foreground[present[int(random.integers(len(present)))]]
-                centre = np.array(np.unravel_index(int(voxels[int(random.integers(len(voxels)))]), shape))
+                centre = _one_of(voxels, shape, random)
+        elif self.plan.look_alikes and self.plan.foreground_share and random.random() < LOOK_ALIKE_SHARE:
+            # Uptake of kidneys and hearts is rare in random patches, and what a lesion must be told apart from.
+            alike = self.cases[number].look_alikes
+            centre = _one_of(alike, shape, random) if len(alike) else None
         start = []
         for axis in range(3):
             room = shape[axis] - patch[axis]
@@ -142,3 +148,7 @@ class Batches:
         labels[place] = self._labels[number][source]
         if self._answers is not None:
             labels[place] += ANSWER * np.asarray(self._answers[number][source], dtype=np.int64)
+
+
+def _one_of(voxels: np.ndarray, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    return np.array(np.unravel_index(int(voxels[int(random.integers(len(voxels)))]), shape))

@@ -98,11 +98,11 @@ class ClassBatches:
     """The training batches: shuffled passes, each batch one gather, the next one read while the device works."""
 
     def __init__(
-        self, images: ClassImages, truth: Float32[np.ndarray, "n k"], batch: int, seed: int, world: World
+        self, images: ClassImages, truth: Float32[np.ndarray, "n k"], batch: int, seed: int, world: World | None = None
     ) -> None:
         self.images, self.truth, self.seed = images, truth, seed
         self.size = min(batch, len(truth))
-        self.rows = world.rows(self.size)
+        self.rows = (world or World()).rows(self.size)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._next: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))

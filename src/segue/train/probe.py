@@ -64,7 +64,8 @@ def measure(plan: Plan, settings: TrainSettings, device: torch.device, seconds: 
         compiled=compiled,
         step_s=step_s,
         forward_s=forward_s,
-        memory_gb=trial.memory_gb(),
+        # Memory that the process has free already is not seen; what the backward pass keeps is the least.
+        memory_gb=max(trial.memory_gb(), (step_bytes(plan) or 0.0) / 1e9),
     )
 
 
