@@ -116,10 +116,13 @@ def _preparing(planned: Planned, split: Split, experiment: Experiment) -> tuple[
     if made.task == "classification":
         return 0.0, 0.0
     middle = sorted(cases, key=lambda case: _file_bytes(case))[len(cases) // 2]
-    with tempfile.TemporaryDirectory() as nowhere:
-        started = time.perf_counter()
-        prepare_case(PrepareTask(middle, planned.dataset.card, made, Path(nowhere)))
-        one_s = time.perf_counter() - started
+    times = []
+    for _ in range(2):  # the first time also imports what preparation needs
+        with tempfile.TemporaryDirectory() as nowhere:
+            started = time.perf_counter()
+            prepare_case(PrepareTask(middle, planned.dataset.card, made, Path(nowhere)))
+            times.append(time.perf_counter() - started)
+    one_s = min(times)
     folder = experiment.cache_folder / made.dataset
     there = len(list(folder.iterdir())) if folder.is_dir() else 0
     workers = workers_for(cases, experiment.workers)
