@@ -96,3 +96,25 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(blobs: Pa
     events = read_events(tmp_path / "run" / "events.jsonl")
     assert next(e["step"] for e in events if e["event"] == "resumed") == reached
     assert load_checkpoint(last)["step"] == 150
+
+
+def test_each_process_of_a_machine_has_its_own_gpu_and_its_part_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segue.core.errors import MachineError
+    from segue.train import device as module
+
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert module.pick_device("cuda") == torch.device("cuda:1")
+    assert chosen == [1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(MachineError, match="more processes on this machine than GPUs"):
+        module.pick_device("cuda")
+    before = torch.get_num_threads()
+    monkeypatch.setattr(module, "cpu_count", lambda: 8)
+    assert module.pick_device("cpu").type == "cpu"
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

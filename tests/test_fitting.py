@@ -84,6 +84,15 @@ def test_sizes_that_cannot_be_are_never_tried(monkeypatch: pytest.MonkeyPatch) -
     assert plan.measured.memory_gb < 2
 
 
+def test_a_batch_in_parts_needs_the_memory_of_a_part() -> None:
+    """What the refusal of a plan recommends must help."""
+    made = Fitting(SMALL, torch.device("cpu"), Experiment(dataset="x")).made(None).model_copy(update={"batch": 8})
+    whole, parts = step_bytes(made), step_bytes(made, accumulate=4)
+    assert whole is not None
+    assert parts is not None
+    assert parts < 0.35 * whole
+
+
 def test_what_a_person_sets_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, tried = fitted(monkeypatch, LARGE, 30, 1e15, plan={"patch": [32, 32, 32], "batch": 3})
     assert (plan.patch, plan.batch) == ((32, 32, 32), 3)

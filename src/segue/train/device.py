@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from segue.core.errors import MachineError
@@ -26,9 +28,23 @@ def pick_device(name: str = "auto") -> torch.device:
             value=f"torch {torch.__version__} sees {', '.join(kind for kind, yes in there.items() if yes)}",
             remedy="leave --device out, or install the build of torch for your GPU (README, Installation)",
         )
+    # torchrun numbers the processes of a machine: each has its own GPU, and its part of the cores.
+    number, processes = (
+        int(os.environ.get(key, default)) for key, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    if name == "cuda" and processes > 1:
+        name = f"cuda:{number}"
+        if number >= torch.cuda.device_count():
+            raise MachineError(
+                "there are more processes on this machine than GPUs",
+                where=f"local rank {number}",
+                value=f"{processes} processes, {torch.cuda.device_count()} GPUs",
+                remedy="start as many as there are GPUs: torchrun --nproc-per-node",
+            )
+        torch.cuda.set_device(number)
     device = torch.device(name)
     if device.type == "cpu":
-        torch.set_num_threads(cpu_count())
+        torch.set_num_threads(max(1, cpu_count() // processes))
     return device
 
 

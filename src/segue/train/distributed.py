@@ -25,11 +25,10 @@ Anything = TypeVar("Anything")
 
 @dataclass(frozen=True)
 class World:
-    """One of ``size`` processes; ``local`` is its number on this machine, which chooses its GPU."""
+    """One of ``size`` processes."""
 
     rank: int = 0
     size: int = 1
-    local: int = 0
 
     @property
     def first(self) -> bool:
@@ -100,7 +99,7 @@ def world() -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         return World()
-    place = World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
+    place = World(int(os.environ["RANK"]), size)
     if not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:

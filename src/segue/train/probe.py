@@ -65,7 +65,7 @@ def measure(plan: Plan, settings: TrainSettings, device: torch.device, seconds: 
         step_s=step_s,
         forward_s=forward_s,
         # Memory that the process has free already is not seen; what the backward pass keeps is the least.
-        memory_gb=max(trial.memory_gb(), (step_bytes(plan) or 0.0) / 1e9),
+        memory_gb=max(trial.memory_gb(), (step_bytes(plan, settings.accumulate) or 0.0) / 1e9),
     )
 
 
@@ -81,7 +81,7 @@ class _Trial:
     def __init__(self, plan: Plan, settings: TrainSettings, device: torch.device) -> None:
         self.plan, self.settings, self.device = plan, settings, device
         self._before = used_memory_gb()
-        self._counts = reset_peak()
+        reset_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.network = in_fast_layout(build_network(plan), device)
@@ -193,8 +193,11 @@ def with_patch_for_network(plan: Plan) -> Plan:
     return plan
 
 
-def step_bytes(plan: Plan) -> float | None:
+def step_bytes(plan: Plan, accumulate: int = 1) -> float | None:
     """What a training step keeps for the backward pass, counted without computing it; None where that cannot be told.
+
+    Args:
+        accumulate: parts of the batch that pass the network one after the other.
 
     Asked before a step is tried: a machine whose memory runs out may kill the process without a word.
     """
@@ -208,7 +211,7 @@ def step_bytes(plan: Plan) -> float | None:
     try:
         with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             network = build_network(plan).to("meta").train()
-            logits = _finest(network(torch.empty(plan.batch, plan.inputs, *plan.patch)))
+            logits = _finest(network(torch.empty(-(-plan.batch // accumulate), plan.inputs, *plan.patch)))
             if plan.task == "segmentation" and tuple(logits.shape[2:]) != tuple(plan.patch):
                 return None
     except Exception:

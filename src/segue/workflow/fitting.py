@@ -191,10 +191,10 @@ class Fitting:
 
     def fits(self, made: Plan, known: Plan | None = None) -> bool:
         """Whether a step fits the memory: forecast before it is tried, then measured."""
-        kept = step_bytes(made)
+        kept = step_bytes(made, self.experiment.train.accumulate)
         if kept is not None:
             forecast_gb = kept / 1e9
-            if known is not None and (before := step_bytes(known)):
+            if known is not None and (before := step_bytes(known, self.experiment.train.accumulate)):
                 forecast_gb *= max(1.0, self.cost(known).memory_gb / (before / 1e9)) / _MARGIN
             if forecast_gb > self.limit_gb:
                 return False
@@ -203,7 +203,7 @@ class Fitting:
     def require(self, made: Plan) -> None:
         if self.fits(made):
             return
-        kept = step_bytes(made)
+        kept = step_bytes(made, self.experiment.train.accumulate)
         key = _key(made)
         need = self._tried[key].memory_gb if key in self._tried else (kept or 0) / 1e9
         raise MachineError(

@@ -41,22 +41,23 @@ def coarse_answers(
     Returns:
         Label maps ``(i, j, k)`` by case, memory-mapped; None where the plan has no such stage.
     """
-    if made.coarse is None:
+    plan = made.coarse
+    if plan is None:
         return None
     below, cases = run.coarse, [*split.train, *split.val]
-    place.at_first(lambda: _begin(run, below, made.coarse))
+    place.at_first(lambda: _begin(run, below, plan))
     coarse = place.at_first(
-        lambda: prepare_all(planned.dataset, cases, made.coarse, experiment.cache_folder, experiment.workers)  # type: ignore[arg-type]
+        lambda: prepare_all(planned.dataset, cases, plan, experiment.cache_folder, experiment.workers)
     )
     if not place.at_first(lambda: below.finished):
         say("low-resolution stage first")
         train, val = ([coarse[case.id] for case in part] for part in (split.train, split.val))
         settings = experiment.train.model_copy(update={"weights": None})
         budget = part_of(experiment.budget_for(made.task), COARSE_SHARE)
-        objective = MaskObjective(made.coarse, experiment.seed, train, val, settings, place)
-        assert made.coarse.measured is not None, "every plan of a run was measured"
-        precision, compiled = made.coarse.measured.precision, made.coarse.measured.compiled
-        task = TrainTask(made.coarse, settings, budget, experiment.seed)
+        objective = MaskObjective(plan, experiment.seed, train, val, settings, place)
+        assert plan.measured is not None, "every plan of a run was measured"
+        precision, compiled = plan.measured.precision, plan.measured.compiled
+        task = TrainTask(plan, settings, budget, experiment.seed)
         Trainer(task, objective, below, device, precision=precision, compiled=compiled, world=place).fit()
     place.at_first(lambda: _answer_all(below, experiment.device, coarse, ready))
     return {case.id: np.load(_answer(below, case.id), mmap_mode="r", allow_pickle=False) for case in cases}
@@ -71,7 +72,7 @@ def part_of(budget: Budget, share: float) -> Budget:
     return Budget(epochs=max(1, round(share * (budget.epochs or 1))))
 
 
-def _begin(run: Run, below: Run, plan: Plan | None) -> None:
+def _begin(run: Run, below: Run, plan: Plan) -> None:
     """A run folder by itself, so that whatever reads one reads the stage too."""
     for name in ("card.json", "split.json", "findings.json"):
         write_json(below.folder / name, run.json(name))
