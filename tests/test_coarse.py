@@ -48,6 +48,13 @@ def test_a_patch_that_sees_little_is_said_and_the_stage_before_sees_a_quarter() 
         planned(about, low_resolution=True, dimension=2)
 
 
+def test_a_patch_that_sees_enough_needs_no_stage() -> None:
+    made = planned(facts((20, 20, 20), (1, 1, 1)), patch=(16, 16, 16), low_resolution=True)
+    assert made.coarse is None
+    assert made.inputs == len(made.channels)
+    assert "enough, so that no low-resolution stage" in made.reasons["patch"]
+
+
 def test_an_answer_lies_where_the_image_does() -> None:
     """A coarse network that answers from brightness alone; on the fine grid its answer covers what is bright."""
 

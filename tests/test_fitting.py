@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from segue.core.errors import DataError, MachineError
-from segue.prepare import Fingerprint, Measured, Plan
+from segue.prepare import Budget, Fingerprint, Measured, Plan
 from segue.train import TrainSettings, measure, step_bytes, step_flops
 from segue.workflow import fitting as fitting_module
+from segue.workflow.estimating import estimated
 from segue.workflow.experiment import Experiment
 from segue.workflow.fitting import Fitting
+from segue.workflow.look import prepare_all
 from segue.workflow.planning import brought, make_plan, require_every_label, sound_split
 from segue.workflow.training import train
 from test_prepare import facts
@@ -147,6 +149,30 @@ def test_what_is_prepared_does_not_depend_on_what_was_measured(blobs: Path, tmp_
     assert quick.measured is None
     assert measured.measured is not None
     assert quick.preparation_key == measured.preparation_key
+
+
+def test_only_what_is_not_prepared_yet_takes_time_to_prepare(blobs: Path, tmp_path: Path) -> None:
+    wanted = experiment(blobs, tmp_path)
+    found = make_plan(wanted, brought(wanted))
+    split = sound_split(found, 0)
+    before = estimated(found, split, wanted)
+    assert before.prepare_s > 0
+    # What lies there for another plan serves this one nothing.
+    other = found.plan.model_copy(update={"spacing_mm": (2.0, 2.0, 2.0)})
+    prepare_all(found.dataset, found.sound, other, wanted.cache_folder)
+    assert estimated(found, split, wanted).prepare_s > 0
+    prepare_all(found.dataset, found.sound, found.plan, wanted.cache_folder)
+    assert estimated(found, split, wanted).prepare_s == 0
+
+
+def test_a_low_resolution_stage_has_its_part_of_the_budget(blobs: Path, tmp_path: Path) -> None:
+    wanted = experiment(blobs, tmp_path, budget=Budget(minutes=3))
+    found = make_plan(wanted, brought(wanted))
+    split = sound_split(found, 0)
+    both = replace(found, plan=found.plan.model_copy(update={"coarse": found.plan}))
+    alone, after = estimated(found, split, wanted), estimated(both, split, wanted)
+    assert after.train_s == alone.train_s == 180
+    assert after.steps == pytest.approx(2 / 3 * alone.steps, rel=0.05)
 
 
 def test_a_label_that_no_training_case_has_is_refused(blobs: Path, tmp_path: Path) -> None:

@@ -421,6 +421,24 @@ def test_voxels_that_look_like_foreground_are_known_where_values_mean_something(
     expected[9] = True
     assert np.array_equal(found, expected)
     assert set(ready.foreground) == {1}
+    # A large place (a brain) does not outnumber smaller ones (kidneys), and specks are no place.
+    many = np.zeros((64, 36, 30), np.float64)
+    many[:48, :, :], many[52:60, 2:12, 2:12], many[52:60, 20:30, 20:30] = 9, 9, 9
+    many[62, ::4, ::4] = 9
+    ct, mask = np.full(many.shape, 40.0), np.zeros(many.shape, np.uint8)
+    mask[55, 16, 16] = 1
+    grid = Geometry(many.shape, np.eye(4))
+    for name, values in (("ct", ct), ("pet", many)):
+        write(Volume(values[None].astype(np.float32), grid), tmp_path / f"{name}.nii.gz")
+    write(Volume(mask[None], grid, "labels"), tmp_path / "mask.nii.gz")
+    ready = prepare_case(PrepareTask(case, card, made, tmp_path / "cache"))
+    place = np.unravel_index(ready.look_alikes, many.shape)
+    brain, specks = (place[0] < 48).sum(), (place[0] == 62).sum()
+    kidneys = [((place[0] >= 52) & (place[0] < 60) & side).sum() for side in (place[1] < 12, place[1] >= 20)]
+    assert specks == 20 - 3
+    assert brain + sum(kidneys) + specks == len(place[0])
+    assert max(brain, *kidneys) - min(brain, *kidneys) <= 1
+    assert 990 <= len(place[0]) <= 1003
     arbitrary = plan(facts((64, 64, 64), (1, 1, 1)), CPU)
     assert arbitrary.look_alikes == []
     # What is prepared does not depend on the patch.

@@ -1,6 +1,6 @@
 """Quality control, fingerprint, plan, and the prepared cases."""
 
-from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepared_image
+from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepared_folder, prepared_image
 from segue.prepare.choices import Budget, Machine, Measured, Network, Normalisation, Plan, PlanOverrides
 from segue.prepare.duplicates import find_twins, signatures, thumbnail, twin_findings
 from segue.prepare.examine import Examination, ExamineTask, examine
@@ -51,6 +51,7 @@ __all__ = [
     "painting_order",
     "plan",
     "prepare_case",
+    "prepared_folder",
     "prepared_image",
     "read_channels",
     "read_mask",

@@ -14,8 +14,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
+import cc3d
 import numpy as np
-from jaxtyping import Float, Float32, Int64, Integer, Num
+from jaxtyping import Bool, Float, Float32, Int64, Integer, Num
 
 from segue.catalogue import Card, Case
 from segue.core.errors import DataError
@@ -27,8 +28,10 @@ from segue.prepare.reading import read_channels, read_mask
 from segue.prepare.voxels import percentiles, where
 from segue.volume import Geometry, Volume, resample_intensity
 
-_VERSION = 1
+_VERSION = 2
 _KEPT_FOREGROUND_VOXELS = 10_000
+_KEPT_LOOK_ALIKES = 1_000
+_LOOK_ALIKE_COMPONENTS = 20
 _LOOK_ALIKES = "look_alikes"
 _SUMMED_AT_ONCE = 1 << 20
 
@@ -59,7 +62,7 @@ class PreparedCase:
 
     @cached_property
     def look_alikes(self) -> np.ndarray:
-        """Up to 10,000 flat indices of voxels that look like foreground and are none."""
+        """Up to 1,000 flat indices of voxels that look like foreground and are none, of each place about as many."""
         with np.load(self.folder / "foreground.npz", allow_pickle=False) as kept:
             return kept[_LOOK_ALIKES]
 
@@ -159,6 +162,16 @@ def target_grid(canonical: Geometry, plan: Plan) -> Geometry:
     return canonical.with_spacing((i, j, k))
 
 
+def prepared_folder(task: PrepareTask) -> Path:
+    """Where a case lies once it is prepared: named by its content and by what the plan does to it.
+
+    Raises:
+        DataError: a file of the case is missing or cannot be read.
+    """
+    key = content_key(case_digest(task.case), task.plan.preparation_key, _VERSION)
+    return task.cache / task.plan.dataset / key
+
+
 def prepare_case(task: PrepareTask) -> PreparedCase:
     """Prepare one annotated case, or find it prepared already.
 
@@ -166,9 +179,8 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
         DataError: the case cannot be read, holds NaN, or its label lies on another grid.
         MachineError: the disk is full or may not be written; nothing half-written stays.
     """
-    case, plan = task.case, task.plan
-    key = content_key(case_digest(case), plan.preparation_key, _VERSION)
-    folder = task.cache / plan.dataset / key
+    case, plan, folder = task.case, task.plan, prepared_folder(task)
+    key = folder.name
     if folder.exists():
         return PreparedCase(case, folder)
     image = read_channels(case, task.card)
@@ -223,11 +235,33 @@ def _look_alikes(image: Path, mask: Integer[np.ndarray, "i j k"], plan: Plan, ca
                 part &= slab > low
                 if high is not None:
                     part &= slab < high
+    return _balanced(alike, case)
+
+
+def _balanced(alike: Bool[np.ndarray, "i j k"], case: str) -> Int64[np.ndarray, " n"]:
+    """Voxels of the largest components, of each about as many: a brain must not outnumber the kidneys by its size."""
+    components = cc3d.connected_components(alike, connectivity=26)
     found = np.flatnonzero(alike)
-    if len(found) > _KEPT_FOREGROUND_VOXELS:
-        random = generator(0, "look-alikes", case)
-        found = np.sort(random.choice(found, _KEPT_FOREGROUND_VOXELS, replace=False))
-    return found
+    of = components.reshape(-1)[found]
+    del components
+    sizes = np.bincount(of)
+    largest = np.argsort(sizes, kind="stable")[::-1][:_LOOK_ALIKE_COMPONENTS]
+    found, of = (values[np.isin(of, largest)] for values in (found, of))
+    mixed = generator(0, "look-alikes", case).permutation(len(found))
+    in_order = mixed[np.argsort(of[mixed], kind="stable")]
+    rank = np.arange(len(found)) - np.searchsorted(of[in_order], of[in_order])
+    return np.sort(found[in_order[rank < _most_of_each(sizes[largest], _KEPT_LOOK_ALIKES)]])
+
+
+def _most_of_each(sizes: Integer[np.ndarray, " n"], total: int) -> int:
+    """How many to take of each, so that together there are about ``total``: of small ones all."""
+    rest, most = total, 0
+    for number, size in enumerate(np.sort(sizes)):
+        most = -(-rest // (len(sizes) - number))
+        if size >= most:
+            break
+        rest -= int(size)
+    return most
 
 
 def _sampled(mask: Integer[np.ndarray, "i j k"], label: int, case: str) -> Int64[np.ndarray, " n"]:

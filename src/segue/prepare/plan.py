@@ -126,7 +126,9 @@ def _look_alikes(
     if not any(ranges):
         return []
     if share:
-        reasons["foreground_share"] += "; half of the others on voxels with the values of foreground that are none"
+        reasons["foreground_share"] += (
+            "; half of the others on voxels with the values of foreground that are none, of each place about as many"
+        )
     return ranges
 
 

@@ -14,12 +14,13 @@ from segue.catalogue import Case, Split
 from segue.core.console import byte_count, duration
 from segue.core.memory import used_memory_gb
 from segue.model import window_count
-from segue.prepare import Budget, Plan, PrepareTask, prepare_case
+from segue.prepare import Budget, Plan, PrepareTask, prepare_case, prepared_folder
 from segue.train import IN_MEMORY_BYTES
 from segue.workflow.experiment import Experiment
 from segue.workflow.fitting import Fitting
 from segue.workflow.look import workers_for
 from segue.workflow.planning import Planned
+from segue.workflow.stages import COARSE_SHARE, part_of
 
 # Starting Python with torch, and drawing the report: seen on every machine, small beside any training.
 _START_S, _REPORT_S = 4.0, 3.0
@@ -64,6 +65,12 @@ def estimated(planned: Planned, split: Split, experiment: Experiment) -> Estimat
     validate_s = sum(_predict_s(made, shapes[case.id]) for case in split.val if case.id in shapes)
     step_s = made.measured.step_s
     looks = experiment.train.validations * validate_s
+    before_s = 0.0
+    if made.coarse is not None and made.coarse.measured is not None:
+        first = part_of(budget, COARSE_SHARE)
+        coarse_s = _steps(first, len(split.train), made.coarse) * made.coarse.measured.step_s
+        before_s = coarse_s if first.seconds is None else first.seconds
+        budget = part_of(budget, 1 - COARSE_SHARE)
     if budget.seconds is not None:
         looks = min(looks, _VALIDATION_SHARE * budget.seconds)
         steps, train_s = max(1, int((budget.seconds - looks) / step_s)), budget.seconds
@@ -77,7 +84,7 @@ def estimated(planned: Planned, split: Split, experiment: Experiment) -> Estimat
     return Estimate(
         steps,
         missing * one_s,
-        train_s,
+        before_s + train_s,
         rest_s,
         kept_gb
         + _cases_gb(made, [shapes[case.id] for case in split.train if case.id in shapes])
@@ -123,10 +130,10 @@ def _preparing(planned: Planned, split: Split, experiment: Experiment) -> tuple[
             prepare_case(PrepareTask(middle, planned.dataset.card, made, Path(nowhere)))
             times.append(time.perf_counter() - started)
     one_s = min(times)
-    folder = experiment.cache_folder / made.dataset
-    there = len(list(folder.iterdir())) if folder.is_dir() else 0
-    workers = workers_for(cases, experiment.workers)
-    return one_s, 0.0 if there >= len(cases) else len(cases) / workers
+    plans = [made] if made.coarse is None else [made, made.coarse]
+    tasks = [PrepareTask(case, planned.dataset.card, one, experiment.cache_folder) for one in plans for case in cases]
+    missing = sum(not prepared_folder(task).exists() for task in tasks)
+    return one_s, missing / workers_for(cases, experiment.workers)
 
 
 def _file_bytes(case: Case) -> int:

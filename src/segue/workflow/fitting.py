@@ -85,7 +85,9 @@ class Fitting:
         sees = _part_seen(self.facts, made)
         why = f"{made.reasons['patch']}; it sees {sees:.0%} of the median image"
         coarse = None
-        if wanted:
+        if wanted and sees >= ENOUGH_SEEN:
+            why += ": enough, so that no low-resolution stage comes before it"
+        elif wanted:
             coarse = self.coarsened(made)
             why += f", the low-resolution stage before it {_part_seen(self.facts, coarse):.0%}"
         elif sees < ENOUGH_SEEN:
