@@ -171,7 +171,7 @@ def test_a_low_resolution_stage_has_its_part_of_the_budget(blobs: Path, tmp_path
     split = sound_split(found, 0)
     both = replace(found, plan=found.plan.model_copy(update={"coarse": found.plan}))
     alone, after = estimated(found, split, wanted), estimated(both, split, wanted)
-    assert after.train_s == alone.train_s == 180
+    assert after.train_s == pytest.approx(alone.train_s)
     assert after.steps == pytest.approx(2 / 3 * alone.steps, rel=0.05)
 
 
