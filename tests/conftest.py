@@ -19,8 +19,8 @@ from segue.volume import Geometry, Volume
 PROJECT = Path(__file__).resolve().parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # As many tests as cores run at a time: threads of several trainings on one core would wait for each other. Read when
-    # torch is imported, here and in every command that a test starts.
+    # As many tests as cores run at a time: threads of several trainings on one core would wait for each other. Torch
+    # reads it when it is imported, here and in every command that a test starts.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

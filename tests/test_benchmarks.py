@@ -71,3 +71,16 @@ def test_loader() -> None:
     rows = {line[:20].strip(): line[20:].split() for line in text.splitlines()[1:]}
     assert list(rows) == ["segue", "segue, as nnU-Net", "segue, cut only"]
     assert all(float(number) > 0 for row in rows.values() for number in row)
+
+
+def test_metrics() -> None:
+    text = run("benchmarks/metrics.py", "--size", 40, "--rounds", 1, "--whole-body", 60, 50, 40)
+    assert "GB at the most" in text
+    rows = [line[:22].strip() for line in text.splitlines() if line[22:23] == " "]
+    assert rows.count("segue") == rows.count("MONAI") == rows.count("surface-distance") == 2
+    values = {line[:22].strip(): line[48:].split() for line in text.splitlines() if line[22:23] == " "}
+    # One Dice, HD95 and NSD of each label from MONAI and segue.
+    assert len(values["segue"]) == 6
+    assert [float(value) for value in values["segue"]] == pytest.approx(
+        [float(value) for value in values["MONAI"]], abs=2e-3
+    )

@@ -29,10 +29,13 @@ def test_dice_as_simpleitk(seed: int) -> None:
     truth, prediction = random_labels(seed), random_labels(seed + 100)
     prediction[:12] = truth[:12]
     measure = sitk.LabelOverlapMeasuresImageFilter()
-    measure.Execute(sitk.GetImageFromArray(truth), sitk.GetImageFromArray(prediction))
+    measure.Execute(sitk.GetImageFromArray(prediction), sitk.GetImageFromArray(truth))
     ours = overlap(prediction.astype(np.int64), truth.astype(np.int64), [1, 2])
     for label in (1, 2):
         assert ours[label].dice == pytest.approx(measure.GetDiceCoefficient(label), abs=1e-12)
+        assert ours[label].iou == pytest.approx(measure.GetJaccardCoefficient(label), abs=1e-12)
+        assert ours[label].sensitivity == pytest.approx(1 - measure.GetFalseNegativeError(label), abs=1e-12)
+        assert ours[label].precision == pytest.approx(1 - measure.GetFalseDiscoveryRate(label), abs=1e-12)
 
 
 def test_dice_on_real_masks_as_simpleitk(hippocampus: Path) -> None:
@@ -50,6 +53,33 @@ def test_empty_masks_are_handled_explicitly() -> None:
     assert overlap(nothing, nothing, [1])[1].dice is None
     assert overlap(something, nothing, [1])[1].dice == 0.0
     assert overlap(nothing, something, [1])[1].dice == 0.0
+    both, invented, missed = (
+        overlap(*pair, [1])[1] for pair in ((nothing, nothing), (something, nothing), (nothing, something))
+    )
+    assert (both.iou, both.sensitivity, both.precision) == (None, None, None)
+    assert (invented.iou, invented.sensitivity, invented.precision) == (0.0, None, 0.0)
+    assert (missed.iou, missed.sensitivity, missed.precision) == (0.0, 0.0, None)
+
+
+def test_large_maps_are_counted_as_whole_ones() -> None:
+    """Voxels are counted in blocks, and background ones at once; in either order in memory."""
+    random = np.random.default_rng(0)
+    truth, prediction = np.zeros((2, 70, 60, 50), np.uint8)
+    truth[40:, 10:50] = random.integers(0, 6, (30, 40, 50))
+    prediction[38:62] = random.integers(0, 6, (24, 60, 50))
+    valid = random.random(truth.shape) > 0.2
+    for known in (None, valid):
+        kept = np.ones_like(valid) if known is None else known
+        expected = [
+            [
+                ((a == n) & (b == n) & kept).sum()
+                for a, b in ((truth, truth), (prediction, prediction), (truth, prediction))
+            ]
+            for n in range(8)
+        ]
+        for order in (np.ascontiguousarray, np.asfortranarray):
+            ours = overlap(order(prediction), order(truth), range(8), known)
+            assert [[o.truth, o.prediction, o.both] for o in ours.values()] == expected
 
 
 def test_ignored_voxels_count_nowhere() -> None:

@@ -353,36 +353,71 @@ def predict(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="A run folder: measures it again and renews its report.")] = None,
-    pred: Annotated[Path | None, typer.Option(help="A folder of predicted masks.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="A run: measures it again and renews its report. Several: compares."),
+    ] = None,
+    pred: Annotated[Path | None, typer.Option(help="A folder of predicted masks, segue's or nnU-Net's.")] = None,
     truth: Annotated[str | None, typer.Option(help="A folder of true masks, or a dataset.")] = None,
     labels: Annotated[str | None, typer.Option(help="Names of labels: 1=liver,2=tumour")] = None,
+    regions: Annotated[str | None, typer.Option(help="Unions of labels (default: the card's): WT=1+2+3,TC=1+3")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Of NSD, in mm (default: 1).")] = None,
+    preset: Annotated[str | None, typer.Option(help="Lesion-wise figures too: brats, brats-men or brats-met.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="metrics.json (default: beside the masks).")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Of masks: metrics.json (default: beside them). "
+            "Of a comparison: the folder for comparison.json and .csv.",
+        ),
     ] = None,
     data: Data = Path("data"),
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
-    """Measure a run, or masks against the truth.
+    """Measure a run, or masks against the truth; or compare runs.
 
-    Exit code 3 if a case failed.
+    Dice, surface distances, lesions, volumes, with intervals over patients. A folder of masks that was measured is
+    compared like a run. Exit code 3 if a case failed.
 
     Example: segue evaluate --pred out --truth labelsTs
     """
+    from segue.cli.labelling import label_names, region_members
     from segue.core.errors import UsageError
-    from segue.evaluate import metrics_table
+    from segue.evaluate import Wanted, comparison_table, metrics_table, write_comparison
     from segue.train import Run
-    from segue.workflow.folds import evaluate_again
-    from segue.workflow.measuring import evaluate_folders
+    from segue.workflow.comparing import compare_runs
+    from segue.workflow.scoring import evaluate_folders
 
-    if run is not None and pred is None and truth is None:
-        evaluations = evaluate_again(Run(run), device, workers)
-    elif run is None and pred is not None and truth is not None:
-        evaluations = [evaluate_folders(pred, truth, _label_names(labels), data, output, workers)]
+    rules = {"--labels": labels, "--regions": regions, "--tolerance": tolerance, "--preset": preset}
+    if runs and len(runs) > 1 and pred is None and truth is None:
+        given = [name for name, value in rules.items() if value is not None]
+        if given:
+            raise UsageError(
+                "a comparison takes the figures as they were measured",
+                where=", ".join(given),
+                remedy="measure each of them with these options first, then compare",
+            )
+        comparison = compare_runs(runs, device, workers)
+        result(comparison_table(comparison))
+        if output is not None:
+            write_comparison(output, comparison)
+        return
+    wanted = Wanted(label_names(labels), region_members(regions), 1.0 if tolerance is None else tolerance, preset)
+    if runs and len(runs) == 1 and pred is None and truth is None:
+        if labels is not None:
+            raise UsageError("a run has the labels that it was trained on", where=f"--labels {labels}")
+        from segue.workflow.folds import evaluate_again  # brings torch, which measuring masks does without
+
+        evaluations = evaluate_again(Run(runs[0]), device, workers, wanted)
+    elif not runs and pred is not None and truth is not None:
+        evaluations = [evaluate_folders(pred, truth, wanted, data, output, workers)]
     else:
         raise UsageError("give a run folder, or both --pred and --truth", remedy="see segue evaluate --help")
     for evaluation in evaluations:
+        if len(evaluations) > 1:
+            result("validation cases" if evaluation.part == "val" else "test cases")
         result(metrics_table(evaluation))
     errors = [error for evaluation in evaluations for error in evaluation.errors]
     for error in errors:
@@ -401,24 +436,6 @@ def view(run: Annotated[Path, typer.Argument(help="The run folder of a training.
     from segue.workflow.reporting import open_report
 
     result(str(open_report(run)))
-
-
-def _label_names(text: str | None) -> dict[int, str] | None:
-    from segue.core.errors import UsageError
-
-    if text is None:
-        return None
-    names = {}
-    for part in text.split(","):
-        number, separator, name = part.partition("=")
-        if not number.strip().isdigit() or (separator and not name.strip()):
-            raise UsageError(
-                "labels are numbers, with a name if you like",
-                where=f"--labels {text}",
-                remedy="1=liver,2=tumour",
-            )
-        names[int(number)] = name.strip() or number.strip()
-    return names
 
 
 def _summarise(run: Any, evaluations: list[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -23,7 +24,7 @@ Case = TypeVar("Case", bound=ScoredCase)
 
 
 @dataclass(frozen=True)
-class PartEvaluation(Generic[Case]):
+class PartEvaluation(ABC, Generic[Case]):
     """All cases of one part (``val`` or ``test``), their aggregate, and what could not be measured.
 
     ``aggregate`` is ``{label|"all": {metric: {value, ci95, n}}}``.
@@ -38,24 +39,28 @@ class PartEvaluation(Generic[Case]):
         """``{"val"|"test": {"aggregate": {label|"all": {metric: {value, ci95, n}}}, "cases": {}}}``."""
         return {
             self.part: {
-                "aggregate": self.aggregate,
+                "aggregate": self._aggregated(),
                 **self._beside(),
                 "cases": {case.case: told for case, told in zip(self.cases, self._told(), strict=True)},
                 "failed": [{"what": e.what, "where": e.where, "value": e.value} for e in self.errors],
             }
         }
 
+    @abstractmethod
     def columns(self) -> list[str]:
         """The columns of the per-case table, ``metrics.csv``, behind part, case and patient."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self) -> Iterator[tuple[Case, list[str]]]:
         """What stands in these columns; a case may have several rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _told(self) -> Iterator[dict[str, Any]]:
         """What ``metrics.json`` holds of each case."""
-        raise NotImplementedError
+
+    def _aggregated(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What it holds over all cases."""
+        return self.aggregate
 
     def _beside(self) -> dict[str, Any]:
         """What it holds of the whole part besides the aggregate."""

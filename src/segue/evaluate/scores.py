@@ -1,44 +1,95 @@
-"""Scores of one case, and their means over cases.
+"""Scores of one case.
 
-Empty masks: where truth and prediction are both empty there is nothing to measure, and the case is left out of the
-mean Dice and counted; where only one is empty, Dice is 0.
+Empty masks. Where truth and prediction are both empty there is nothing to measure: overlap and surfaces are None, and
+the case is left out of their means and counted (by BraTS's rules instead it is right: Dice 1, distance 0). Where only
+one of them is empty, Dice, IoU and NSD are 0, and HD95 and ASSD are the worst distance there is, the diagonal of the
+grid (``worst_mm`` of the case). Sensitivity has no value without truth, precision none without prediction, SUVmax none
+without the mask it is taken in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Integer, Shaped
+from scipy import ndimage
 
 from segue.core.errors import DataError
-from segue.evaluate.pairs import Pair
-from segue.evaluate.part import ALL, PartEvaluation, ScoredCase
-from segue.images import read_labels
-from segue.metrics import bootstrap_ci95, overlap, postprocessed, unmatched_voxels
+from segue.evaluate.measures import Lesionwise
+from segue.evaluate.pairs import Pair, SuvImage
+from segue.evaluate.part import ScoredCase
+from segue.images import read, read_labels
+from segue.metrics import (
+    Overlap,
+    brats_lesionwise,
+    lesion_counts,
+    pet_measures,
+    postprocessed,
+    surface_scores,
+    unmatched_voxels,
+)
 from segue.prepare import read_mask
+from segue.volume import Geometry
 
-_METRICS = ("dice", "volume_ml", "truth_volume_ml", "false_positive_ml", "false_negative_ml")
+Figures: TypeAlias = dict[str, float | None]
+_Mask: TypeAlias = Bool[np.ndarray, "i j k"]
+_Box: TypeAlias = tuple[slice, slice, slice]
+# Beyond the largest label of 16 bits, a table with a place per label is no longer small.
+_MOST_LABELS = 65_535
+# Around a label, so that what lies outside of its box is background to every measure.
+_MARGIN = 2
 
 
 @dataclass(frozen=True)
 class CaseScores(ScoredCase):
-    """``labels[name][metric]``: Dice (None where both are empty) and volumes in ml.
+    """``labels[name][metric]`` and ``regions[name][metric]``; the metrics: :mod:`segue.evaluate.measures`.
 
-    ``false_positive_ml`` and ``false_negative_ml`` are AutoPET's: whole 18-connected components of the prediction
-    (of the truth) that the other does not touch. ``pixel_ml`` is the volume of a pixel where the masks are of one
-    slice, else None.
+    Attributes:
+        pixel_ml: the volume of a pixel where the masks are of one slice, else None.
+        worst_mm: the distance that HD95 and ASSD are where one of two masks is empty.
+        tolerance_mm: that of NSD; None of a case that was measured without surfaces.
     """
 
-    labels: dict[str, dict[str, float | None]]
+    labels: dict[str, Figures]
     pixel_ml: float | None = None
+    regions: dict[str, Figures] = field(default_factory=dict)
+    worst_mm: float | None = None
+    tolerance_mm: float | None = None
+
+    @property
+    def named(self) -> dict[str, Figures]:
+        """Labels, then regions."""
+        return {**self.labels, **self.regions}
 
     @property
     def mean_dice(self) -> float | None:
-        """Over the labels that can be measured in this case."""
-        values = [d for scores in self.labels.values() if (d := scores["dice"]) is not None]
+        """Over the labels that can be measured in this case; over the regions where no label has a name."""
+        values = [d for scores in (self.labels or self.regions).values() if (d := scores.get("dice")) is not None]
         return float(np.mean(values)) if values else None
+
+
+class _Maps:
+    """The two label maps of a case, and in which box of the grid each label lies."""
+
+    def __init__(
+        self, truth: Integer[np.ndarray, "i j k"], prediction: Integer[np.ndarray, "i j k"], ignore: int | None
+    ) -> None:
+        self.truth, self.prediction, self._ignore = truth, prediction, ignore
+        self.in_truth, self.in_prediction = _boxes(truth), _boxes(prediction)
+
+    def masks(self, members: Iterable[int], margin: int) -> tuple[_Mask, _Mask, _Box]:
+        """Truth and prediction of a union of labels in the box that holds both (one voxel where neither has any);
+        the prediction only where the truth is known."""
+        found = [box for part in (self.in_truth, self.in_prediction) for n in members if (box := part.get(n))]
+        box = _around(found, self.truth.shape, margin)
+        truth, prediction = self.truth[box], _union(self.prediction[box], members)
+        if self._ignore in self.in_truth:
+            prediction &= truth != self._ignore
+        return _union(truth, members), prediction, box
 
 
 def score_pair(pair: Pair) -> CaseScores:
@@ -48,7 +99,8 @@ def score_pair(pair: Pair) -> CaseScores:
         DataError: unreadable, different grids, or labels that nobody named.
     """
     truth, prediction = read_mask(pair.truth), read_labels(pair.prediction)
-    difference = truth.geometry.difference(prediction.geometry)
+    grid = truth.geometry
+    difference = grid.difference(prediction.geometry)
     if difference:
         raise DataError(
             "truth and prediction lie on different grids",
@@ -56,132 +108,175 @@ def score_pair(pair: Pair) -> CaseScores:
             value=difference,
             remedy="compare masks of the same image: segue predict keeps the image's own grid",
         )
-    t, p = truth.array[0].astype(np.int64), prediction.array[0].astype(np.int64)
-    p = postprocessed(p, pair.rules, truth.geometry.voxel_ml)
-    labels = pair.labels or {int(n): str(n) for n in np.union1d(np.unique(t), np.unique(p)) if n != 0}
-    known = {0, *labels, *([pair.ignore_label] if pair.ignore_label is not None else [])}
-    for name, array in (("truth", t), ("prediction", p)):
-        unknown = sorted(set(np.unique(array).tolist()) - known)
+    maps = _Maps(truth.array[0], postprocessed(prediction.array[0], pair.rules, grid.voxel_ml), pair.ignore_label)
+    del truth, prediction
+    regions = pair.measures.regions
+    labels = pair.labels
+    if not labels and not regions:
+        labels = {number: str(number) for number in sorted({*maps.in_truth, *maps.in_prediction} - {pair.ignore_label})}
+    _require_named(maps, labels, pair)
+    suv = _suv(pair.suv, grid, pair.case) if pair.suv is not None else None
+
+    def scored(unions: dict[str, tuple[int, ...]], lesionwise: bool) -> dict[str, Figures]:
+        found = {}
+        for name, members in unions.items():
+            if not set(members) & set(pair.unlabelled):  # else nobody drew it here: neither present nor absent
+                found[name] = _figures(maps, members, grid, pair, lesionwise, suv)
+        return found
+
+    return CaseScores(
+        pair.case,
+        pair.patient,
+        scored({name: (number,) for number, name in labels.items()}, lesionwise=not regions),
+        grid.voxel_ml if 1 in grid.shape else None,
+        scored(dict(regions), lesionwise=True),
+        worst_mm=_diagonal_mm(grid),
+        tolerance_mm=pair.measures.tolerance_mm,
+    )
+
+
+def _figures(
+    maps: _Maps,
+    members: tuple[int, ...],
+    grid: Geometry,
+    pair: Pair,
+    lesionwise: bool,
+    suv: Shaped[np.ndarray, "i j k"] | None,
+) -> Figures:
+    rules = pair.measures.lesionwise
+    margin = max(_MARGIN, rules.dilation + 1) if rules else _MARGIN
+    truth, prediction, box = maps.masks(members, margin)
+    counts = Overlap(*(int(np.count_nonzero(mask)) for mask in (truth, prediction, truth & prediction)))
+    ml = grid.voxel_ml
+    figures: Figures = {
+        "dice": counts.dice,
+        "iou": counts.iou,
+        "sensitivity": counts.sensitivity,
+        "precision": counts.precision,
+        "volume_ml": counts.prediction * ml,
+        "truth_volume_ml": counts.truth * ml,
+        "volume_difference_ml": (counts.prediction - counts.truth) * ml,
+        **_surfaces(truth, prediction, grid, pair.measures.tolerance_mm),
+        **_lesions(truth, prediction, ml),
+    }
+    if suv is not None:
+        for prefix, mask in (("", prediction), ("truth_", truth)):
+            found = pet_measures(mask, suv[box], ml)
+            figures |= {
+                f"{prefix}mtv_ml": found.mtv_ml,
+                f"{prefix}tlg_ml": found.tlg_ml,
+                f"{prefix}suv_max": found.suv_max,
+            }
+    if rules is not None:
+        if counts.dice is None:
+            figures |= {"dice": 1.0, "iou": 1.0, "hd95_mm": 0.0, "assd_mm": 0.0, "nsd": 1.0}
+        if lesionwise:
+            figures |= _lesionwise(truth, prediction, grid, rules)
+    return figures
+
+
+def _surfaces(truth: _Mask, prediction: _Mask, grid: Geometry, tolerance_mm: float) -> Figures:
+    if not (truth.any() and prediction.any()):
+        # The box around what is there has another diagonal than the grid.
+        worst = _diagonal_mm(grid) if truth.any() or prediction.any() else None
+        return {"hd95_mm": worst, "assd_mm": worst, "nsd": None if worst is None else 0.0}
+    found = surface_scores(prediction, truth, grid.spacing_mm, tolerance_mm)
+    assert found is not None, "both have voxels"
+    return {"hd95_mm": found.hd95_mm, "assd_mm": found.assd_mm, "nsd": found.nsd}
+
+
+def _lesions(truth: _Mask, prediction: _Mask, voxel_ml: float) -> Figures:
+    found = lesion_counts(prediction, truth)
+    return {
+        "lesions": float(found.truth),
+        "lesions_found": float(found.found),
+        "lesion_sensitivity": found.sensitivity,
+        "false_positive_lesions": float(found.false_positives),
+        "false_positive_ml": unmatched_voxels(prediction, truth) * voxel_ml,
+        "false_negative_ml": unmatched_voxels(truth, prediction) * voxel_ml,
+    }
+
+
+def _lesionwise(truth: _Mask, prediction: _Mask, grid: Geometry, rules: Lesionwise) -> Figures:
+    found = brats_lesionwise(prediction, truth, grid.spacing_mm, dilation=rules.dilation, least_mm3=rules.least_mm3)
+    return {
+        "lesionwise_dice": found.dice,
+        "lesionwise_hd95_mm": found.hd95_mm,
+        "lesionwise_lesions": float(found.lesions),
+        "lesionwise_missed": float(found.missed),
+        "lesionwise_false_positives": float(found.false_positives),
+    }
+
+
+def _diagonal_mm(grid: Geometry) -> float:
+    """Voxels times spacing; of a single slice in its plane."""
+    sizes = [size * step for size, step in zip(grid.shape, grid.spacing_mm, strict=True)]
+    if 1 in grid.shape:
+        sizes.pop(max(axis for axis, size in enumerate(grid.shape) if size == 1))
+    return math.hypot(*sizes)
+
+
+def _suv(image: SuvImage, grid: Geometry, case: str) -> Shaped[np.ndarray, "i j k"]:
+    """The PET of a case on the grid of its masks.
+
+    Raises:
+        DataError: unreadable, or on another grid.
+    """
+    volume = read(image.path)
+    difference = grid.difference(volume.geometry)
+    if difference:
+        raise DataError(
+            "the PET lies on another grid than the masks",
+            where=f"{case}: {image.path.name}",
+            value=difference,
+            remedy="bring it to the grid of the masks: SUV is measured voxel by voxel",
+        )
+    values = volume.array[image.channel]
+    return values if values.dtype.kind == "f" else values.astype(np.float32)
+
+
+def _require_named(maps: _Maps, labels: dict[int, str], pair: Pair) -> None:
+    held = {number for members in pair.measures.regions.values() for number in members}
+    known = {0, *labels, *held, *([pair.ignore_label] if pair.ignore_label is not None else [])}
+    for name, boxes in (("truth", maps.in_truth), ("prediction", maps.in_prediction)):
+        unknown = sorted(set(boxes) - known)
         if unknown:
+            named = [f"{number} ({text})" for number, text in labels.items()]
+            named += [f"{number}" for number in sorted(held - set(labels))]
             raise DataError(
                 f"the {name} holds labels that are not named",
                 where=pair.case,
-                value=f"{unknown[:5]}; named are {', '.join(f'{n} ({text})' for n, text in labels.items())}",
+                value=f"{unknown[:5]}; named are {', '.join(named)}",
                 remedy="name every label with --labels, for example --labels 1=liver,2=tumour",
             )
-    valid = None if pair.ignore_label is None else t != pair.ignore_label
-    counts = overlap(p, t, labels, valid)
-    ml = truth.geometry.voxel_ml
-    scores: dict[str, dict[str, float | None]] = {}
-    for number, name in labels.items():
-        if number in pair.unlabelled:
-            continue  # nobody drew it here: neither present nor absent
-        count = counts[number]
-        in_truth, in_prediction = t == number, p == number
-        if valid is not None:
-            in_prediction &= valid
-        scores[name] = {
-            "dice": count.dice,
-            "volume_ml": count.prediction * ml,
-            "truth_volume_ml": count.truth * ml,
-            "false_positive_ml": unmatched_voxels(in_prediction, in_truth) * ml,
-            "false_negative_ml": unmatched_voxels(in_truth, in_prediction) * ml,
-        }
-    return CaseScores(pair.case, pair.patient, scores, ml if 1 in truth.geometry.shape else None)
 
 
-@dataclass(frozen=True)
-class Evaluation(PartEvaluation[CaseScores]):
-    """All cases of one part (``val`` or ``test``), their means, and what could not be measured.
-
-    ``postprocessed`` are the means over the same cases with the post-processing that was chosen on them.
-    """
-
-    postprocessed: dict[str, dict[str, dict[str, Any]]] | None = field(default=None, kw_only=True)
-
-    def columns(self) -> list[str]:
-        return ["label", *_METRICS]
-
-    def rows(self) -> Iterator[tuple[CaseScores, list[str]]]:
-        for case in self.cases:
-            for name, scores in case.labels.items():
-                values = [scores[metric] for metric in _METRICS]
-                yield case, [name, *["" if value is None else f"{value:.6g}" for value in values]]
-
-    def _told(self) -> Iterator[dict[str, Any]]:
-        for case in self.cases:
-            pixel = {} if case.pixel_ml is None else {"pixel_ml": case.pixel_ml}
-            yield {"patient": case.patient, "labels": case.labels, **pixel}
-
-    def _beside(self) -> dict[str, Any]:
-        return {} if self.postprocessed is None else {"postprocessed": {"aggregate": self.postprocessed}}
-
-    @property
-    def pixel_ml(self) -> float | None:
-        """The volume of a pixel where all cases are pictures with pixels of one size, else None."""
-        return common_pixel_ml([case.pixel_ml for case in self.cases])
-
-    @property
-    def mean_dice(self) -> float | None:
-        return self.aggregate.get(ALL, {}).get("dice", {}).get("value")
+def _boxes(labels: Integer[np.ndarray, "i j k"]) -> dict[int, _Box]:
+    """In which box of the grid each label above 0 lies."""
+    if labels.flags.f_contiguous and not labels.flags.c_contiguous:  # as NIfTI lies in memory; scipy goes by rows
+        return {number: (box[2], box[1], box[0]) for number, box in _boxes(labels.T).items()}
+    if int(labels.max(initial=0)) <= _MOST_LABELS:
+        return {number: box for number, box in enumerate(ndimage.find_objects(labels), 1) if box is not None}
+    present, places = np.unique(labels, return_inverse=True)
+    if present[0] != 0:
+        present, places = np.concatenate([present[:1] * 0, present]), places + 1
+    found = ndimage.find_objects(places.reshape(labels.shape))
+    return {int(number): box for number, box in zip(present[1:], found, strict=True) if box is not None}
 
 
-def common_pixel_ml(sizes: Sequence[float | None]) -> float | None:
-    """The one size of all; None where they differ, or one of them is no picture."""
-    first = sizes[0] if sizes else None
-    same = first is not None and all(size is not None and np.isclose(size, first, rtol=1e-4) for size in sizes)
-    return first if same else None
+def _around(boxes: list[_Box], shape: tuple[int, ...], margin: int) -> _Box:
+    if not boxes:
+        return slice(0, 1), slice(0, 1), slice(0, 1)
+    i, j, k = (
+        slice(max(0, min(box[a].start for box in boxes) - margin), min(n, max(box[a].stop for box in boxes) + margin))
+        for a, n in enumerate(shape)
+    )
+    return i, j, k
 
 
-def aggregate(part: str, cases: Sequence[CaseScores], errors: Sequence[DataError] = ()) -> Evaluation:
-    """Means over cases with 95 % intervals (bootstrap over patients); ``all`` is the mean of the labels' means."""
-    names = list(dict.fromkeys(name for case in cases for name in case.labels))
-    result: dict[str, dict[str, dict[str, Any]]] = {}
-    dice_columns = []
-    for name in names:
-        scores = [(case, case.labels[name]) for case in cases if name in case.labels]
-        dice_columns.append([_number(case.labels.get(name, {}).get("dice")) for case in cases])
-        result[name] = {metric: _mean(scores, metric) for metric in _METRICS}
-        # A case without this label has no Dice to speak of; what counts there is how much was invented.
-        result[name]["false_positive_ml_without_truth"] = _mean(
-            scores, "false_positive_ml", lambda values: values["truth_volume_ml"] == 0
-        )
-        result[name]["dice_both_empty"] = {
-            "value": sum(values["dice"] is None for _, values in scores),
-            "ci95": None,
-            "n": len(scores),
-        }
-    if names:
-        table = np.array(dice_columns, dtype=float).T
-        measured = ~np.isnan(table).all(axis=1)
-        per_label = [result[name]["dice"]["value"] for name in names if result[name]["dice"]["value"] is not None]
-        result[ALL] = {
-            "dice": {
-                "value": float(np.mean(per_label)) if per_label else None,
-                "ci95": bootstrap_ci95(table[measured], [c.patient for c, m in zip(cases, measured, strict=True) if m]),
-                "n": int(measured.sum()),
-            }
-        }
-    return Evaluation(part, list(cases), result, list(errors))
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _mean(
-    scores: Sequence[tuple[CaseScores, dict[str, float | None]]],
-    metric: str,
-    wanted: Callable[[dict[str, float | None]], bool] = lambda values: True,
-) -> dict[str, Any]:
-    chosen = [
-        (case.patient, value) for case, values in scores if wanted(values) and (value := values[metric]) is not None
-    ]
-    if not chosen:
-        return {"value": None, "ci95": None, "n": 0}
-    numbers = np.array([value for _, value in chosen], dtype=float)
-    return {
-        "value": float(numbers.mean()),
-        "ci95": bootstrap_ci95(numbers, [p for p, _ in chosen]),
-        "n": len(chosen),
-    }
+def _union(labels: Integer[np.ndarray, "i j k"], members: Iterable[int]) -> Bool[np.ndarray, "i j k"]:
+    parts: Iterator[np.ndarray] = (labels == number for number in members)
+    result = next(parts)
+    for part in parts:
+        result |= part
+    return result

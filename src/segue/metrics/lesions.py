@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import cc3d
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
+
+from segue.metrics.boundaries import bounding_box
 
 # Voxels that share a face or an edge are neighbours, as in AutoPET's measures; in one slice these are all eight around.
 CONNECTIVITY: Final = 18
@@ -19,14 +21,69 @@ def unmatched_voxels(mask: Bool[np.ndarray, "i j k"], other: Bool[np.ndarray, "i
     With the prediction as ``mask`` this is AutoPET's false-positive volume, with the truth its
     false-negative volume (both in voxels here).
     """
-    if not mask.any():
+    box = bounding_box(mask)
+    if box is None:
         return 0
-    components = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
+    components = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
     sizes = np.bincount(components.ravel())
     matched = np.zeros(len(sizes), dtype=bool)
-    matched[np.unique(components[other])] = True
+    matched[np.unique(components[other[box]])] = True
     matched[0] = True
     return int(sizes[~matched].sum())
+
+
+@dataclass(frozen=True)
+class LesionCounts:
+    """Lesions are connected components, of the truth or of the prediction.
+
+    Attributes:
+        truth: components of the truth.
+        found: those of them that share at least one voxel with the prediction.
+        predicted: components of the prediction.
+        false_positives: those of them that share no voxel with the truth.
+    """
+
+    truth: int
+    found: int
+    predicted: int
+    false_positives: int
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of the true lesions that were found; None where there are none."""
+        return None if self.truth == 0 else self.found / self.truth
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the predicted lesions that touch a true one; None where none is predicted."""
+        return None if self.predicted == 0 else 1 - self.false_positives / self.predicted
+
+
+def lesion_counts(
+    prediction: Bool[np.ndarray, "i j k"],
+    truth: Bool[np.ndarray, "i j k"],
+    connectivity: Literal[6, 18, 26] = 26,
+) -> LesionCounts:
+    """Count the lesions that were found and those that were invented, by any overlap.
+
+    One predicted component may find several lesions. ``connectivity`` says which voxels are neighbours: those that
+    share a face (6), also an edge (18), also a corner (26).
+    """
+    both = prediction & truth
+    true, found = _touched(truth, both, connectivity)
+    predicted, right = _touched(prediction, both, connectivity)
+    return LesionCounts(true, found, predicted, predicted - right)
+
+
+def _touched(
+    mask: Bool[np.ndarray, "i j k"], other: Bool[np.ndarray, "i j k"], connectivity: Literal[6, 18, 26]
+) -> tuple[int, int]:
+    """Components of the mask, and how many of them hold a voxel of ``other``, which lies in the mask."""
+    box = bounding_box(mask)
+    if box is None:
+        return 0, 0
+    components, number = cc3d.connected_components(mask[box], connectivity=connectivity, return_N=True)
+    return int(number), len(np.unique(components[other[box]]))
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,8 @@ def _balanced(alike: Bool[np.ndarray, "i j k"], case: str) -> Int64[np.ndarray, 
     del components
     sizes = np.bincount(of)
     largest = np.argsort(sizes, kind="stable")[::-1][:_LOOK_ALIKE_COMPONENTS]
-    found, of = (values[np.isin(of, largest)] for values in (found, of))
+    among = np.isin(of, largest)
+    found, of = found[among], of[among]
     mixed = generator(0, "look-alikes", case).permutation(len(found))
     in_order = mixed[np.argsort(of[mixed], kind="stable")]
     rank = np.arange(len(found)) - np.searchsorted(of[in_order], of[in_order])

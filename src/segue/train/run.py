@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from segue.catalogue import Card
-from segue.core.config import read_yaml, validate
+from segue.core.config import Model, read_yaml, validate
 from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable
 from segue.prepare import Plan
@@ -98,10 +98,29 @@ class Run:
         return self.folder / "predictions" / part
 
     def plan(self) -> Plan:
-        return validate(Plan, self.json("plan.json"), source=self.folder / "plan.json")
+        """Raises:
+        UsageError: the folder is not a run. DataError: the file is damaged, or of a later version.
+        """
+        return self._understood(Plan, "plan.json")
 
     def card(self) -> Card:
-        return validate(Card, self.json("card.json"), source=self.folder / "card.json")
+        """Raises:
+        UsageError: the folder is not a run. DataError: the file is damaged, or of a later version.
+        """
+        return self._understood(Card, "card.json")
+
+    def _understood(self, kind: type[Model], name: str) -> Model:
+        content = self.json(name)
+        try:
+            return validate(kind, content, source=self.folder / name)
+        except UsageError as error:
+            # Nobody writes these files by hand.
+            raise DataError(
+                "this file of the run is of a later version of segue, or it was changed",
+                where=self.folder / name,
+                value=f"{error.what}{f': {error.value}' if error.value else ''}",
+                remedy="update segue, then run again",
+            ) from error
 
     def settings(self) -> dict[str, Any]:
         return read_yaml(self.config)[0]

@@ -36,14 +36,16 @@ class Mean(_Lenient):
 
 
 class CaseFigures(_Lenient):
-    """One case: ``labels[name][metric]``."""
+    """One case: ``labels[name][metric]``, and the same of unions of labels."""
 
     patient: str = ""
     labels: dict[str, dict[str, float | None]] = {}
+    regions: dict[str, dict[str, float | None]] = {}
     pixel_ml: float | None = None
 
     def of(self, label: str, metric: str) -> float | None:
-        return self.labels.get(label, {}).get(metric)
+        """A figure of a label or region."""
+        return self.labels.get(label, self.regions.get(label, {})).get(metric)
 
     @property
     def mean_dice(self) -> float | None:
@@ -91,6 +93,7 @@ class Part(_Part):
     """``val`` or ``test`` of a segmentation."""
 
     cases: dict[str, CaseFigures] = {}
+    tolerance_mm: float | None = None
     postprocessed: Postprocessed | None = None
 
     @property

@@ -11,6 +11,7 @@ import yaml
 
 from segue.catalogue.citing import Citation
 from segue.core.console import duration
+from segue.evaluate import distance_unit
 from segue.prepare import Plan
 from segue.view.colours import is_colour
 from segue.view.curves import learning_curves
@@ -46,7 +47,12 @@ def _summary(facts: RunFacts) -> dict[str, Any]:
 
 def _measures(facts: RunFacts) -> dict[str, Any]:
     tables = [
-        {"title": PART_NAMES[name], "unit": unit(pixel_ml := facts.pixel_ml(name)), **_aggregate(part, pixel_ml)}
+        {
+            "title": PART_NAMES[name],
+            "unit": unit(pixel_ml := facts.pixel_ml(name)),
+            "distance": distance_unit(pixel_ml),
+            **_aggregate(part, pixel_ml),
+        }
         for name, part in facts.parts.items()
     ]
     extent = "area" if tables and all(table["unit"] == "pixels" for table in tables) else "volume"
@@ -65,6 +71,7 @@ def _aggregate(part: Part, pixel_ml: float | None) -> dict[str, Any]:
                 "interval": interval(overlap),
                 "low_high": overlap.ci95,
                 "n": overlap.n,
+                "surfaces": _surfaces(part, label),
                 "volumes": [
                     volume(part.mean(label, metric).value, pixel_ml)
                     for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
@@ -76,11 +83,26 @@ def _aggregate(part: Part, pixel_ml: float | None) -> dict[str, Any]:
     overall = part.mean("all", "dice")
     return {
         "rows": rows,
+        "tolerance": None if part.tolerance_mm is None else f"{part.tolerance_mm:g}",
         "negatives": any(row["negative"] != DASH for row in rows),
-        "all": {"dice": overall.value, "interval": interval(overall), "low_high": overall.ci95, "n": overall.n}
+        "all": {
+            "dice": overall.value,
+            "interval": interval(overall),
+            "low_high": overall.ci95,
+            "n": overall.n,
+            "surfaces": _surfaces(part, "all"),
+        }
         if len(rows) > 1
         else None,
     }
+
+
+def _surfaces(part: Part, label: str) -> list[str]:
+    """HD95 in mm and NSD; nothing where an older segue measured no surfaces."""
+    if part.tolerance_mm is None:
+        return []
+    distance = part.mean(label, "hd95_mm").value
+    return [DASH if distance is None else f"{distance:.2f}", dice(part.mean(label, "nsd").value)]
 
 
 def _pictures(facts: RunFacts) -> dict[str, Any]:

@@ -151,9 +151,7 @@ def _without_label(part: Part, label: str, pixel_ml: float | None) -> list[str]:
     if not invented.n or invented.value is None:
         return []
     volumes = [
-        case.of(label, "volume_ml") or 0.0
-        for case in part.cases.values()
-        if label in case.labels and case.of(label, "truth_volume_ml") == 0
+        case.of(label, "volume_ml") or 0.0 for case in part.cases.values() if case.of(label, "truth_volume_ml") == 0
     ]
     wrong = sum(marked > 0 for marked in volumes)
     text = f"{count(invented.n, 'image')} {'has' if invented.n == 1 else 'have'} no {label} in the reference"

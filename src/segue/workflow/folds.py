@@ -18,56 +18,85 @@ from segue.evaluate import (
     ClassEvaluation,
     ClassScores,
     Evaluation,
+    Lesionwise,
     Pair,
+    Wanted,
     aggregate,
     aggregate_classes,
     choose_postprocessing,
     measure_components,
-    score_pair,
+    names_of,
+    pairs_of,
     write_metrics,
 )
 from segue.predict import mask_path
 from segue.train import Run
 from segue.view import write_report
 from segue.workflow.measuring import evaluate_run, measure_run
+from segue.workflow.scoring import score_pairs
 
 Figures = Evaluation | ClassEvaluation
 
 
 def measure_member(
-    top: Run, member: Run, device: str, dataset: Dataset | None = None, workers: int | None = None
+    top: Run,
+    member: Run,
+    device: str,
+    dataset: Dataset | None = None,
+    workers: int | None = None,
+    wanted: Wanted | None = None,
 ) -> list[Figures]:
     """Measure one training of a run folder, and write its figures and its report."""
     if member.folder != top.folder or top.members() == [top]:
-        return evaluate_run(member, device, dataset, workers)
+        return evaluate_run(member, device, dataset, workers, wanted)
     # The folder's own metrics.json is that of all folds: what this training found goes in there, and renew() adds
     # the others. Its test set is measured by the mean of the folds.
-    found = measure_run(top, device, dataset, workers, parts=("val",))
+    found = measure_run(top, device, dataset, workers, parts=("val",), wanted=wanted)
     with alone(top.metrics):
         write_metrics(top.metrics, found)
     return found
 
 
-def evaluate_again(run: Run, device: str = "auto", workers: int | None = None) -> list[Figures]:
+def evaluate_again(
+    run: Run, device: str = "auto", workers: int | None = None, wanted: Wanted | None = None
+) -> list[Figures]:
     """Measure a run folder, of one training or of several, and renew its report.
+
+    A fold that cannot be measured (its checkpoint is damaged, say) is among the errors, and the others are measured.
 
     Raises:
         UsageError: not a run folder. DataError: the dataset or the checkpoint is gone.
     """
     card, members = run.card(), run.members()
     if members == [run]:
-        return evaluate_run(run, device, workers=workers)
+        return evaluate_run(run, device, workers=workers, wanted=wanted)
     dataset = dataset_at(card, Path(run.settings()["root"]))
+    failed = []
     for member in members:
-        if member.checkpoint.exists():
-            measure_member(run, member, device, dataset, workers)
-        else:
+        if not member.checkpoint.exists():
             say(f"warning: {member.folder} has no checkpoint yet and is not measured")
-    return renew(run, device, dataset, workers)
+            continue
+        try:
+            measure_member(run, member, device, dataset, workers, wanted)
+        except DataError as error:
+            failed.append(error)
+    if len(failed) == len(members):
+        raise failed[0]
+    # The test set is predicted by the mean of all folds: without one of them there is none.
+    figures = renew(run, device, dataset, workers, with_test=not failed, wanted=wanted)
+    if failed and not figures:
+        raise failed[0]
+    return [replace(one, errors=[*one.errors, *failed]) if place == 0 else one for place, one in enumerate(figures)]
 
 
 def renew(
-    top: Run, device: str, dataset: Dataset, workers: int | None = None, *, with_test: bool = True
+    top: Run,
+    device: str,
+    dataset: Dataset,
+    workers: int | None = None,
+    *,
+    with_test: bool = True,
+    wanted: Wanted | None = None,
 ) -> list[Figures]:
     """Write ``metrics.json``, ``postprocessing.json`` and the report over all trainings that are measured.
 
@@ -84,9 +113,10 @@ def renew(
         measured = [found for member in members if (found := _measured(member, card)) is not None]
         if not measured:
             return []
-        evaluations: list[Figures] = [_together(top, card, cases, measured, workers)]
+        evaluations: list[Figures] = [_together(top, card, cases, measured, workers, wanted or Wanted())]
         if with_test and len(measured) == len(members) and all(member.finished for member in members):
-            evaluations += measure_run(top, device, dataset, workers, parts=("test",), member_only=False)
+            tested = measure_run(top, device, dataset, workers, parts=("test",), member_only=False, wanted=wanted)
+            evaluations += tested
         write_metrics(top.metrics, evaluations)
         write_report(top, cases)
     return evaluations
@@ -99,6 +129,7 @@ class _Measured:
     member: Run
     scores: list[CaseScores] | list[ClassScores]
     failed: list[DataError]
+    lesionwise: Lesionwise | None = None
 
 
 def is_measured(member: Run) -> bool:
@@ -121,8 +152,21 @@ def _measured(member: Run, card: Card) -> _Measured | None:
         return None  # the folder's figures are those of other folds, and this one is still training
     if card.task == "classification":
         return _Measured(member, [_class_scores(name, case, card) for name, case in told.items()], failed)
-    masks = [CaseScores(name, case["patient"], case["labels"], case.get("pixel_ml")) for name, case in told.items()]
-    return _Measured(member, masks, failed)
+    # What an older segue measured lacks some of this.
+    masks = [
+        CaseScores(
+            name,
+            case["patient"],
+            case["labels"],
+            case.get("pixel_ml"),
+            case.get("regions", {}),
+            case.get("worst_mm"),
+            part.get("tolerance_mm"),
+        )
+        for name, case in told.items()
+    ]
+    rules = part.get("lesionwise")
+    return _Measured(member, masks, failed, Lesionwise(**rules) if rules else None)
 
 
 def _class_scores(name: str, told: dict[str, Any], card: Card) -> ClassScores:
@@ -137,7 +181,12 @@ def _class_scores(name: str, told: dict[str, Any], card: Card) -> ClassScores:
 
 
 def _together(
-    top: Run, card: Card, cases: dict[str, Case], measured: Sequence[_Measured], workers: int | None
+    top: Run,
+    card: Card,
+    cases: dict[str, Case],
+    measured: Sequence[_Measured],
+    workers: int | None,
+    wanted: Wanted,
 ) -> Figures:
     scores = [(one.member, score) for one in measured for score in one.scores]
     failed = [error for one in measured for error in one.failed]
@@ -155,17 +204,18 @@ def _together(
         assert card.classes is not None, "a classification has a kind"
         answers = [score for _, score in scores if isinstance(score, ClassScores)]
         return aggregate_classes("val", answers, card.labels, card.classes, failed)
-    evaluation = aggregate("val", [score for _, score in scores if isinstance(score, CaseScores)], failed)
+    masks = [score for _, score in scores if isinstance(score, CaseScores)]
+    lesionwise = next((one.lesionwise for one in measured if one.lesionwise is not None), None)
+    evaluation = aggregate("val", masks, failed, lesionwise)
     if len(measured) < 2:
         return evaluation
     plan = top.plan()
-    pairs = []
-    for name, member in member_of.items():
-        case = cases.get(name)
-        if case is not None and case.label is not None:
-            path = mask_path(member.predictions("val"), case, card.dimension)
-            labels = plan.labels
-            pairs.append(Pair(name, case.patient, path, case.label, labels, plan.ignore_label, case.unlabelled))
+    predicted = [
+        (cases[name], mask_path(member.predictions("val"), cases[name], card.dimension))
+        for name, member in member_of.items()
+        if name in cases
+    ]
+    pairs = pairs_of(predicted, card, names_of(plan.labels, card, plan.ignore_label), wanted)
     return _postprocessed(top, evaluation, pairs, [one.member.folder.name for one in measured], workers)
 
 
@@ -188,8 +238,5 @@ def _postprocessed(
     write_json(top.postprocessing, chosen)
     if not chosen.rules:
         return evaluation
-    scores = []
-    for _, scored in map_cases(score_pair, [replace(pair, rules=chosen.rules) for pair in pairs], workers=workers or 1):
-        if not isinstance(scored, DataError):
-            scores.append(scored)
-    return replace(evaluation, postprocessed=aggregate("val", scores).aggregate)
+    improved = score_pairs("val", [replace(pair, rules=chosen.rules) for pair in pairs], workers=workers)
+    return replace(evaluation, postprocessed={**improved.aggregate, **improved.regions})

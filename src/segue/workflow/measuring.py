@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segue.catalogue import Card, Case, Dataset, card_above, dataset_at, is_known, load_card, overlap
+from segue.catalogue import Card, Case, Dataset, card_above, dataset_at, is_known, load_card
 from segue.core.console import say, stage
 from segue.core.errors import DataError
-from segue.core.executor import map_cases
 from segue.evaluate import (
-    CaseScores,
     ClassEvaluation,
     ClassScores,
     Evaluation,
-    Pair,
-    aggregate,
+    Wanted,
     aggregate_classes,
-    pair_folders,
-    read_dataset_name,
-    score_pair,
+    names_of,
+    pairs_of,
     write_metrics,
 )
 from segue.predict import (
@@ -34,6 +30,7 @@ from segue.predict import (
 )
 from segue.train import Run
 from segue.view import write_report
+from segue.workflow.scoring import score_pairs, warn_of_overlap
 
 
 @dataclass(frozen=True)
@@ -103,16 +100,6 @@ def _warn_of_leaks(run: Run, trained_on: Card, inputs: Sequence[str], cases: Seq
             say(f"warning: {len(seen)} of {len(cases)} cases are among those that the model was trained on")
 
 
-def warn_of_overlap(trained_on: Card, measured_on: Card) -> None:
-    """Say so where a model is tried on a dataset that shares patients with the one it was trained on."""
-    shared = overlap(trained_on, measured_on) if trained_on.name != measured_on.name else None
-    if shared:
-        say(
-            f"warning: trained on {trained_on.name}, tried on {measured_on.name}: {shared}. "
-            "Figures on shared cases are too good; leave these cases out."
-        )
-
-
 def _predict(predictor: Predictor, cases: Sequence[Case], output: Path) -> list[Prediction]:
     results = []
     with stage("predict", len(cases)) as shown:
@@ -126,27 +113,12 @@ def _predict(predictor: Predictor, cases: Sequence[Case], output: Path) -> list[
     return results
 
 
-def evaluate_folders(
-    predictions: Path,
-    truth: str,
-    labels: dict[int, str] | None,
-    data: Path,
-    output: Path | None,
-    workers: int | None,
-) -> Evaluation:
-    """Compare a folder of masks with the truth and write ``metrics.json`` and ``metrics.csv``."""
-    trained_on = read_dataset_name(predictions)
-    measured_on = load_card(truth) if is_known(truth) and not Path(truth).exists() else card_above(Path(truth))
-    if trained_on is not None and is_known(trained_on) and measured_on is not None:
-        warn_of_overlap(load_card(trained_on), measured_on)
-    pairs, missing, _ = pair_folders(predictions, truth, labels, data)
-    evaluation = _score("test", pairs, missing, workers)
-    write_metrics(output or predictions / "metrics.json", [evaluation])
-    return evaluation
-
-
 def evaluate_run(
-    run: Run, device: str = "auto", dataset: Dataset | None = None, workers: int | None = None
+    run: Run,
+    device: str = "auto",
+    dataset: Dataset | None = None,
+    workers: int | None = None,
+    wanted: Wanted | None = None,
 ) -> list[Evaluation | ClassEvaluation]:
     """Measure a run of one training (:func:`measure_run`), and write its figures and its report.
 
@@ -155,7 +127,7 @@ def evaluate_run(
     """
     if dataset is None:
         dataset = dataset_at(run.card(), Path(run.settings()["root"]))
-    evaluations = measure_run(run, device, dataset, workers)
+    evaluations = measure_run(run, device, dataset, workers, wanted=wanted)
     write_metrics(run.metrics, evaluations)
     write_report(run, {case.id: case for case in dataset.cases})
     return evaluations
@@ -169,6 +141,7 @@ def measure_run(
     *,
     parts: Sequence[str] = ("val", "test"),
     member_only: bool = True,
+    wanted: Wanted | None = None,
 ) -> list[Evaluation | ClassEvaluation]:
     """Predict what is not predicted yet of a run's validation and test cases, and measure.
 
@@ -185,15 +158,21 @@ def measure_run(
     cases = {case.id: case for case in dataset.cases}
     evaluations: list[Evaluation | ClassEvaluation] = []
     for part in parts:
-        names = [entry["id"] for entry in split[part]]
-        if not names:
+        listed = [entry["id"] for entry in split[part]]
+        if not listed:
             continue
-        gone = [DataError("the case is not in the dataset any more", where=name) for name in names if name not in cases]
-        wanted = [cases[name] for name in names if name in cases]
+        missing = [name for name in listed if name not in cases]
+        gone = [DataError("the case is not in the dataset any more", where=name) for name in missing]
+        there = [cases[name] for name in listed if name in cases]
         if isinstance(model, Classifying):
-            evaluations.append(_judge(part, model, wanted, run.folder / "predictions" / f"{part}.csv", gone))
+            evaluations.append(_judge(part, model, there, run.folder / "predictions" / f"{part}.csv", gone))
         else:
-            evaluations.append(_measure(part, model, wanted, run.predictions(part), gone, workers))
+            predictions = _predict(model, there, run.predictions(part))
+            failed = [prediction.error for prediction in predictions if prediction.error is not None]
+            names = names_of(model.plan.labels, card, model.plan.ignore_label)
+            made = [(prediction.case, prediction.path) for prediction in predictions if prediction.path is not None]
+            pairs = pairs_of(made, card, names, wanted or Wanted())
+            evaluations.append(score_pairs(part, pairs, [*gone, *failed], workers))
     return evaluations
 
 
@@ -216,46 +195,3 @@ def _judge(
     failed = [answer.error for answer in answers if answer.error is not None]
     assert model.card.classes is not None, "a classification has a kind"
     return aggregate_classes(part, scores, model.card.labels, model.card.classes, [*gone, *failed])
-
-
-def _measure(
-    part: str,
-    predictor: Predictor,
-    cases: Sequence[Case],
-    folder: Path,
-    gone: Sequence[DataError],
-    workers: int | None,
-) -> Evaluation:
-    predictions = _predict(predictor, cases, folder)
-    failed = [prediction.error for prediction in predictions if prediction.error is not None]
-    pairs = [
-        Pair(
-            p.case.id,
-            p.case.patient,
-            p.path,
-            p.case.label,
-            predictor.plan.labels,
-            predictor.plan.ignore_label,
-            p.case.unlabelled,
-        )
-        for p in predictions
-        if p.path is not None and p.case.label is not None
-    ]
-    return _score(part, pairs, [*gone, *failed], workers)
-
-
-def _score(part: str, pairs: Sequence[Pair], errors: Sequence[DataError], workers: int | None) -> Evaluation:
-    scores: list[CaseScores] = []
-    failed = list(errors)
-    with stage("evaluate", len(pairs)) as shown:
-        for pair, result in map_cases(score_pair, pairs, workers=workers or 1):
-            if isinstance(result, DataError):
-                result.where = (
-                    result.where if result.where and pair.case in result.where else f"{pair.case}: {result.where}"
-                )
-                failed.append(result)
-            else:
-                scores.append(result)
-            shown.advance(note=pair.case)
-        shown.note(f"{len(scores)} cases" + (f", {len(failed)} failed" if failed else ""))
-    return aggregate(part, scores, failed)
