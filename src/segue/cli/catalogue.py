@@ -19,7 +19,7 @@ card_app = typer.Typer(
 export_app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Take a dataset to another tool.\n\nExample: segue export dataset msd/hippocampus --to nnunet",
+    help="Take a dataset or a model to another tool.\n\nExample: segue export dataset msd/hippocampus --to nnunet",
 )
 
 
@@ -103,3 +103,26 @@ def dataset(
         result(f"  - {note}")
     if done.left_out:
         raise typer.Exit(3)
+
+
+@export_app.command()
+def model(
+    run: Annotated[Path, typer.Argument(help="The run folder of a training.")],
+    to: Annotated[Literal["onnx", "torch-export"], typer.Option(help="In which form.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A folder, or the network's file (default: RUN/onnx).")
+    ] = None,
+) -> None:
+    """Write a trained model as files that need no run folder, and with onnx no torch.
+
+    The network, a JSON with plan, labels and what comes before and after it, and MODEL_CARD.md. Then, wherever
+    onnxruntime is: segue predict model.onnx IMAGES -o OUT
+
+    Example: segue export model runs/hippo --to onnx -o hippo
+    """
+    from segue.workflow.exporting.model import export_model
+
+    done = export_model(run, to, output)
+    for path in (*done.networks, done.json, done.card):
+        result(str(path))
+    result(f"logits differ from the run's by {done.difference:.1g} of their range at most")

@@ -329,7 +329,7 @@ def train(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="The run folder of a training.")],
+    run: Annotated[Path, typer.Argument(help="The run folder of a training, or an exported model (.onnx).")],
     inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or a dataset's name.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the masks, or the table of classes, go.")],
     data: Data = Path("data"),
@@ -342,9 +342,14 @@ def predict(
 
     Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
     """
-    from segue.workflow.measuring import predict as run_predict
+    from segue.workflow.applying import apply_exported, is_exported
 
-    done = run_predict(run, inputs, output, device, data)
+    if is_exported(run):
+        done: Any = apply_exported(run, inputs, output, device, data)
+    else:
+        from segue.workflow.measuring import predict as run_predict
+
+        done = run_predict(run, inputs, output, device, data)
     result(f"{done.made} {done.what} in {done.where}")
     if done.errors:
         result(f"{len(done.errors)} failed: {', '.join(name for name, _ in done.errors)}")

@@ -1,34 +1,18 @@
-"""From images to the probabilities of classes."""
+"""From images to the probabilities of classes, by the network of a run folder."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from segue.catalogue import Card, Case, Row
-from segue.core.errors import DataError
-from segue.core.files import write_text
-from segue.metrics import answer_table
+from segue.catalogue import Case
+from segue.predict.answers import Answer, answer_cases
 from segue.predict.predictor import Model
-from segue.prepare import Stack, StackTask, map_stack, sized_case
+from segue.prepare import Stack
 from segue.train import ClassImages, answered
-
-_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Of one case, the probability of each class in the card's order; or the error."""
-
-    case: Case
-    probabilities: tuple[float, ...] | None
-    error: DataError | None = None
 
 
 class Classifying(Model):
@@ -40,40 +24,11 @@ class Classifying(Model):
         Args:
             arrays: where arrays of an ``.npz`` are unpacked for memory mapping.
         """
-        mapped = map_stack(cases, self.plan, arrays) if cases and _all_rows(cases) else None
-        if mapped is not None:
-            yield from self._of_stack(mapped)
-            return
-        for first in range(0, len(cases), _AT_ONCE):
-            read = [(case, self._read(case)) for case in cases[first : first + _AT_ONCE]]
-            sound = [(case, image) for case, image in read if not isinstance(image, DataError)]
-            found = iter(())  # type: Iterator[Answer]
-            if sound:
-                stack = Stack(
-                    tuple(case for case, _ in sound),
-                    (np.stack([image for _, image in sound]),),
-                    np.zeros(len(sound), np.int32),
-                    np.arange(len(sound)),
-                    prepared=True,
-                    normalised=any(rule.kind == "image" for rule in self.plan.normalisation),
-                )
-                found = self._of_stack(stack)
-            for case, image in read:
-                yield Answer(case, None, image) if isinstance(image, DataError) else next(found)
+        return answer_cases(cases, self.card, self.plan, arrays, self._of_stack)
 
-    def _read(self, case: Case) -> np.ndarray | DataError:
-        try:
-            return sized_case(StackTask(case, self.card, self.plan))
-        except DataError as error:
-            where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
-            error.where = where.rstrip(": ")
-            return error
-
-    def _of_stack(self, stack: Stack) -> Iterator[Answer]:
-        cases, images = iter(stack.cases), ClassImages(stack, self.plan)
-        for batch in self._averaged(images) if len(self.members) > 1 else self._answered(self.network, images):
-            for row in batch.astype(float).tolist():
-                yield Answer(next(cases), tuple(row))
+    def _of_stack(self, stack: Stack) -> Iterator[np.ndarray]:
+        images = ClassImages(stack, self.plan)
+        return self._averaged(images) if len(self.members) > 1 else self._answered(self.network, images)
 
     def _answered(self, network: nn.Module, images: ClassImages) -> Iterator[np.ndarray]:
         return answered(network, images, self.autocast, self.device, mirrored=True)
@@ -82,32 +37,3 @@ class Classifying(Model):
         """The mean of the members' probabilities, of all images at once: rows of a few numbers are small."""
         each = [np.concatenate(list(self._answered(network, images))) for network in self.networks()]
         yield np.mean(each, axis=0, dtype=float)
-
-
-def _all_rows(cases: Sequence[Case]) -> bool:
-    return all(isinstance(image, Row) for case in cases for image in case.images)
-
-
-def predicted_names(answer: Answer, card: Card) -> list[str]:
-    """The class that is answered; where several may hold, all that are."""
-    assert answer.probabilities is not None and card.classes is not None, "an answer of a classification"
-    chosen = answer_table(np.array([answer.probabilities]), card.classes)[0]
-    return [name for name, yes in zip(card.labels.values(), chosen, strict=True) if yes]
-
-
-def write_answers(path: Path, answers: Sequence[Answer], card: Card) -> None:
-    """A table with a line per case: its name, its image, the class answered, and the probability of each class.
-
-    Raises:
-        MachineError: the disk is full or may not be written.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "image", "predicted", *card.labels.values()])
-    for answer in answers:
-        if answer.probabilities is not None:
-            image = answer.case.images[0]
-            where = image.name if isinstance(image, Row) else str(image)
-            names = "|".join(predicted_names(answer, card))
-            writer.writerow([answer.case.id, where, names, *(f"{p:.6g}" for p in answer.probabilities)])
-    write_text(path, text.getvalue())

@@ -10,6 +10,7 @@ from segue.prepare.measure import array_digests, measure_arrays
 from segue.prepare.plan import plan
 from segue.prepare.reading import in_axes, read_channels, read_mask
 from segue.prepare.regions import Region, labels_of, painted_regions, painting_order, with_missing
+from segue.prepare.stack_images import StackImages
 from segue.prepare.stacks import (
     Stack,
     StackTask,
@@ -37,6 +38,7 @@ __all__ = [
     "PreparedCase",
     "Region",
     "Stack",
+    "StackImages",
     "StackTask",
     "array_digests",
     "examine",

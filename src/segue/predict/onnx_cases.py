@@ -1,0 +1,124 @@
+"""Many cases through an exported model: what is done already is not done again, and a bad case stops nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from segue.catalogue import Case, Row
+from segue.core.errors import DataError
+from segue.core.files import content_key, file_digest, write_json
+from segue.images import digest_of, write
+from segue.predict.masks import as_stored, mask_path
+from segue.predict.onnx import OnnxPredictor
+from segue.prepare import read_channels
+from segue.volume import Volume
+
+_RECEIPT = "predictions.json"
+_RECEIPT_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one case: the path of its mask, or the error; ``seconds`` 0.0 where it was there already."""
+
+    case: Case
+    path: Path | None
+    error: DataError | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A case's image, or None where its mask is there already."""
+
+    key: str
+    image: Volume | None
+
+
+def predict_exported(predictor: OnnxPredictor, model: Path, cases: Sequence[Case], output: Path) -> Iterator[Made]:
+    """Predict each case into ``output`` (see :func:`segue.predict.mask_path`); the next one is read meanwhile.
+
+    Cases that this very model has done already (``predictions.json``) are not done again.
+
+    Args:
+        model: the file that was given, for the receipt.
+    """
+    receipt = output / _RECEIPT
+    done = _done_before(receipt)
+    written = time.monotonic()
+
+    def read(case: Case) -> _Read:
+        key = content_key(predictor.key, *_digests(case))
+        there = done.get(case.id) == key and mask_path(output, case, predictor.card.dimension).exists()
+        return _Read(key, None if there else read_channels(case, predictor.card))
+
+    try:
+        for case, reading in _one_ahead(read, cases):
+            started = time.monotonic()
+            target = mask_path(output, case, predictor.card.dimension)
+            try:
+                found = reading.result()
+                if found.image is None:
+                    yield Made(case, target)
+                    continue
+                mask = predictor.predict(found.image, case.absent)
+            except DataError as error:
+                where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
+                error.where = where.rstrip(": ")
+                yield Made(case, None, error)
+                continue
+            write(as_stored(mask, found.image, target), target)
+            done[case.id] = found.key
+            if time.monotonic() - written > _RECEIPT_EVERY_S:
+                written = time.monotonic()
+                _write_receipt(receipt, model, predictor, done)
+            yield Made(case, target, seconds=time.monotonic() - started)
+    finally:
+        if done:
+            _write_receipt(receipt, model, predictor, done)
+
+
+def _one_ahead(read: Callable[[Case], _Read], cases: Sequence[Case]) -> Iterator[tuple[Case, Future[_Read]]]:
+    waiting: deque[tuple[Case, Future[_Read]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="reading") as pool:
+        for case in cases:
+            waiting.append((case, pool.submit(read, case)))
+            if len(waiting) > 1:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _digests(case: Case) -> list[str]:
+    try:
+        digests = [
+            f"{digest_of(image.path)}:{image.key}[{image.index}]" if isinstance(image, Row) else file_digest(image)
+            for image in case.images
+        ]
+        return [*digests, *(f"without {number}" for number in case.absent)]
+    except OSError as error:
+        raise DataError(
+            "this file cannot be read", where=f"{case.id}: {error.filename}", value=error.strerror
+        ) from error
+
+
+def _done_before(receipt: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(receipt.read_text(encoding="utf-8"))["cases"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write_receipt(receipt: Path, model: Path, predictor: OnnxPredictor, done: dict[str, str]) -> None:
+    content = {
+        "run": str(model),
+        "dataset": predictor.card.name,
+        "labels": predictor.plan.labels,
+        "cases": done,
+    }
+    write_json(receipt, content)
