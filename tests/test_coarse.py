@@ -23,7 +23,7 @@ from segue.workflow.training import train
 from test_prepare import facts
 from test_train import experiment
 
-SETTINGS = {"patch": (12, 12, 12), "low_resolution": True}
+SETTINGS = {"patch": (8, 8, 8), "low_resolution": True}
 
 
 def planned(about: object, **overrides: object) -> Plan:
@@ -33,10 +33,10 @@ def planned(about: object, **overrides: object) -> Plan:
 
 def test_a_patch_that_sees_little_is_said_and_the_stage_before_sees_a_quarter() -> None:
     about = facts((150, 150, 90), (1, 1, 3))
-    plain = planned(about)
+    plain = planned(about, patch=(64, 64, 16))
     assert plain.coarse is None
     assert "of the median image: where that is too little" in plain.reasons["patch"]
-    made = planned(about, low_resolution=True)
+    made = planned(about, patch=(64, 64, 16), low_resolution=True)
     assert made.coarse is not None
     sees = np.prod(np.minimum(made.coarse.patch, np.array([150, 150, 270]) / made.coarse.spacing_mm))
     assert sees / (np.prod([150, 150, 270]) / np.prod(made.coarse.spacing_mm)) >= ENOUGH_SEEN
