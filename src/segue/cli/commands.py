@@ -330,26 +330,46 @@ def train(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="The run folder of a training, or an exported model (.onnx).")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or a dataset's name.")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images or of DICOM, or a dataset's name.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the masks, or the table of classes, go.")],
+    others: Annotated[list[Path] | None, typer.Option("--with", help="Another run, averaged with the first.")] = None,
+    to: Annotated[str | None, typer.Option(help="dicom-seg: a DICOM segmentation of each input series.")] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also the probability of each label.")] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Also how sure the answer is.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Also a picture of each case.")] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Average over mirror images: slower.")] = False,
     data: Data = Path("data"),
     device: Device = "auto",
 ) -> None:
     """Apply a trained model to new images.
 
-    Each mask has its image's own geometry (of a PNG or JPEG, a PNG of its size); a model of classes writes a table of
-    probabilities, OUT/predictions.csv. Exit code 3 if a case failed.
+    Each mask has its image's own geometry and format; a DICOM folder, also a PET/CT study, is converted first. A model
+    of classes writes a table of probabilities, OUT/predictions.csv. Exit code 3 if a case failed.
 
     Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
     """
     from segue.workflow.applying import apply_exported, is_exported
 
     if is_exported(run):
+        wished = {
+            "--with": others,
+            "--to": to,
+            "--probabilities": probabilities,
+            "--uncertainty": uncertainty,
+            "--preview": preview,
+            "--mirror": mirror,
+        }
+        if given := [name for name, value in wished.items() if value]:
+            raise UsageError(
+                "an exported model writes masks alone", value=", ".join(given), remedy="give the run folder instead"
+            )
         done: Any = apply_exported(run, inputs, output, device, data)
     else:
         from segue.workflow.measuring import predict as run_predict
+        from segue.workflow.predicting import PredictOptions, mask_form
 
-        done = run_predict(run, inputs, output, device, data)
+        options = PredictOptions(tuple(others or ()), mask_form(to), probabilities, uncertainty, preview, mirror)
+        done = run_predict(run, inputs, output, device, data, options)
     result(f"{done.made} {done.what} in {done.where}")
     if done.errors:
         result(f"{len(done.errors)} failed: {', '.join(name for name, _ in done.errors)}")

@@ -4,7 +4,7 @@ from segue.model.augment import Augmentation, AugmentSettings, augment, draw_aug
 from segue.model.classifier import Classifier, ClassLoss, probabilities
 from segue.model.losses import SegmentationLoss
 from segue.model.planar import Planar
-from segue.model.sliding_window import sliding_window, window_count
+from segue.model.sliding_window import mirrored, sliding_slabs, sliding_window, thinnest_axis, window_count
 from segue.model.unet import UNet
 
 __all__ = [
@@ -17,8 +17,11 @@ __all__ = [
     "UNet",
     "augment",
     "draw_augmentation",
+    "mirrored",
     "probabilities",
+    "sliding_slabs",
     "sliding_window",
     "thick_axis",
+    "thinnest_axis",
     "window_count",
 ]

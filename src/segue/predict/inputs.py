@@ -9,27 +9,44 @@ from pathlib import Path
 from segue.catalogue import Card, Case, index, is_known, open_dataset, petct_images
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
+from segue.predict.dicom_inputs import holds_dicom, is_dicom, of_dicom_folder
+from segue.predict.masks import from_series
 
 _CHANNEL_SUFFIX = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
-def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list[Case]:
+def gather(inputs: Sequence[str], card: Card, data: Path = Path("data"), converted: Path | None = None) -> list[Case]:
     """The cases that files, folders and dataset names stand for, sorted by id.
 
     A folder may hold one image per case, one file per channel named ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``
     (nnU-Net's way), a PET/CT study or patient, or a whole dataset in the layout of ``card``. A channel whose file or
-    number is not there is absent; whoever reads the case says if the card requires it.
+    number is not there is absent; whoever reads the case says if the card requires it. Folders of DICOM, single series
+    or whole studies, are converted first (:mod:`segue.predict.dicom_inputs`).
+
+    Args:
+        converted: where the volumes go that DICOM folders are converted to.
 
     Raises:
-        UsageError: nothing of this name. DataError: a folder without images, or two cases of one name.
+        UsageError: nothing of this name, or DICOM files one by one. DataError: a folder without images, or two cases
+            of one name.
     """
     cases: list[Case] = []
+    slices: dict[Path, str] = {}
     for name in inputs:
         path = Path(name)
-        if path.is_file():
+        if path.is_file() and is_dicom(path):
+            if path.parent in slices:
+                raise UsageError(
+                    "DICOM files given one by one: slices of a series belong together",
+                    where=f"{slices[path.parent]} and {path.name}",
+                    remedy=f"give their folder, {path.parent}",
+                )
+            slices[path.parent] = path.name
+            cases.append(from_series(image_stem(path), (path,), path))
+        elif path.is_file():
             cases += _files([path], card)
         elif path.is_dir():
-            cases += _folder(path, card)
+            cases += _folder(path, card, converted)
         elif is_known(name):
             cases += open_dataset(name, data).cases
         else:
@@ -40,14 +57,14 @@ def gather(inputs: Sequence[str], card: Card, data: Path = Path("data")) -> list
             raise DataError(
                 "two inputs have the same name; their results would overwrite each other",
                 where=case.id,
-                value=f"{seen[case.id].files[0]} and {case.files[0]}",
+                value=" and ".join(str(one.files[0]) for one in (seen[case.id], case) if one.files),
                 remedy="predict them into different folders",
             )
         seen[case.id] = case
     return sorted(cases, key=lambda case: case.id)
 
 
-def _folder(folder: Path, card: Card) -> list[Case]:
+def _folder(folder: Path, card: Card, converted: Path | None) -> list[Case]:
     images = sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
     if card.layout.kind == "petct":
         if (folder / "SUV.nii.gz").exists():
@@ -58,6 +75,8 @@ def _folder(folder: Path, card: Card) -> list[Case]:
             return [_study(suv.parent, folder.resolve().name, suv.parent.name, card) for suv in studies]
     if images:
         return _files(images, card)
+    if converted is not None and holds_dicom(folder):
+        return of_dicom_folder(folder, card, converted)
     cases = index(folder, card) if _could_be_dataset(folder, card) else []
     if not cases:
         found = sorted(path.name for path in folder.iterdir())

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Integer
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from segue.catalogue import Card, Case, Row
+from segue.catalogue import Card
 from segue.core.console import say
-from segue.core.errors import DataError
-from segue.core.files import content_key, file_digest, write_json
-from segue.images import digest_of, write
+from segue.core.errors import DataError, UsageError
+from segue.core.files import content_key, file_digest
 from segue.metrics import postprocessed
-from segue.model import sliding_window
-from segue.predict.masks import as_stored, mask_path
+from segue.model import mirrored, sliding_slabs, thinnest_axis
 from segue.predict.postprocessing import read_postprocessing
-from segue.prepare import Plan, labels_of, prepared_image, read_channels
+from segue.predict.slabs import Result, Rows, Slab, Wished, collect, shares_of
+from segue.prepare import Plan, prepared_image
 from segue.train import (
     Run,
     answer_channels,
@@ -35,20 +32,12 @@ from segue.train import (
     pick_device,
 )
 from segue.train.device import has_fast_bfloat16
-from segue.volume import Geometry, Volume, resample_intensity
+from segue.volume import Volume
 
-RECEIPT = "predictions.json"
-_RECEIPT_EVERY_S = 10.0
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What became of one case: the path of its mask, or the error; ``seconds`` 0.0 where it was there already."""
-
-    case: Case
-    path: Path | None
-    error: DataError | None = None
-    seconds: float = 0.0
+# Voxels of all windows at a time: with large patches what the network keeps of several grows beyond the image itself.
+_WINDOW_VOXELS = 1 << 21
+# Of a slab of logits in float32. A larger one is summed up in float16, unless probabilities are asked for.
+_SLAB_BYTES = 400_000_000
 
 
 class Model:
@@ -85,9 +74,13 @@ class Model:
     def networks(self) -> Iterator[nn.Module]:
         """The network with the weights of each member in turn: one module, to be used before the next is asked for."""
         for number in range(len(self.members)):
-            if number != self._taken:
-                self._take(number)
+            self.use(number)
             yield self.network
+
+    def use(self, number: int) -> None:
+        """Give the network the weights of a member, unless it has them."""
+        if number != self._taken:
+            self._take(number)
 
     def _take(self, number: int) -> None:
         try:
@@ -123,7 +116,8 @@ class Model:
                 + (", ".join(self.plan.channels[number].name for number in optional) or "none")
                 + ", and one channel at least must be there",
             )
-        if not np.isfinite(image.array).all():
+        # Least and greatest tell: one NaN makes both NaN.
+        if not np.isfinite([(channel.min(), channel.max()) for channel in image.array]).all():
             raise DataError("the image holds NaN or infinite values", remedy="mend it, or leave it out")
 
     @property
@@ -166,23 +160,53 @@ def _trained(run: Run, plan: Plan) -> list[Run]:
 
 
 class Predictor(Model):
-    """A :class:`Model` that segments; of a cross-validation with the post-processing that was chosen on it."""
+    """A :class:`Model` that segments; of a cross-validation with the post-processing that was chosen on it.
 
-    def __init__(self, run: Path | str, device: str = "auto", *, member_only: bool = False) -> None:
+    Args:
+        others: further models whose answers are averaged with this one's, every network counting once. Each prepares
+            the image by its own plan; channels, labels and regions must be the same. Post-processing is left out then:
+            it was chosen on other answers.
+        mirror: average over the image mirrored along the plan's axes, in all combinations.
+
+    Raises:
+        UsageError: another run has other channels, labels or regions.
+    """
+
+    def __init__(
+        self,
+        run: Path | str,
+        device: str = "auto",
+        *,
+        member_only: bool = False,
+        others: Sequence[Path | str] = (),
+        mirror: bool = False,
+    ) -> None:
         super().__init__(run, device, member_only=member_only)
-        chosen = None if member_only else read_postprocessing(self.run)
+        self.others = [Predictor(other, device, mirror=mirror) for other in others]
+        for other in self.others:
+            require_same_answers(self, other)
+        chosen = None if member_only or others else read_postprocessing(self.run)
         self.rules = chosen.rules if chosen else {}
+        self.mirror_axes = [axis for axis in self.plan.mirror_axes if self.plan.patch[axis] > 1] if mirror else []
+        if mirror and not self.mirror_axes:
+            say(f"warning: {self.run.folder}: no axis may be mirrored ({self.plan.reasons.get('mirror_axes', '')})")
         coarse = self.plan.coarse is not None
         self._coarse = [Predictor(member.coarse.folder, device) for member in self.members] if coarse else []
 
     @property
     def key(self) -> str:
-        """Of all weights, the plan and the post-processing."""
+        """Of all weights, the plan, the post-processing, and what else changes an answer."""
         rules = {number: asdict(rule) for number, rule in self.rules.items()}
         before = [stage.key for stage in self._coarse]
-        return content_key(super().key, rules, before) if rules or before else super().key
+        key = content_key(super().key, rules, before) if rules or before else super().key
+        further = [*(other.key for other in self.others), *self.mirror_axes]
+        return content_key(key, further) if further else key
 
-    @torch.inference_mode()
+    @property
+    def network_count(self) -> int:
+        """How many networks answer."""
+        return len(self.members) + sum(other.network_count for other in self.others)
+
     def predict(self, image: Volume, absent: Sequence[int] = ()) -> Volume:
         """Labels of an image with the plan's channels, on exactly the image's own grid.
 
@@ -192,14 +216,102 @@ class Predictor(Model):
         Raises:
             DataError: another number of channels, NaN in the image, or a channel is absent that the model needs.
         """
+        return self.answer(image, absent).labels
+
+    @torch.inference_mode()
+    def answer(self, image: Volume, absent: Sequence[int] = (), wished: Wished | None = None) -> Result:
+        """As :meth:`predict`, and what else is wished for. The logits of all classes exist for a slab only."""
         self.require_fit(image, absent)
-        ready = prepared_image(image, self.plan, absent)
-        canonical = image.geometry.oriented("RAS")
-        labels = self._labels_on(self._scores(ready, image, absent), ready.geometry, canonical)
-        labels = postprocessed(labels, self.rules, canonical.voxel_ml)
+        wished = wished or Wished()
+        count, canonical = self.network_count, image.geometry.oriented("RAS")
+        along = thinnest_axis(canonical.shape, self.plan.patch)
+        rows = [model.rows(image, absent, along, alone=count == 1, wished=wished) for model in (self, *self.others)]
+        made = collect(rows, self.plan, count, image.geometry, along, wished)
+        if not self.rules:
+            return made
+        # In one order of axes: of components of one size the first is the same whatever the image's own order is.
+        labels = postprocessed(made.labels.oriented("RAS").array[0], self.rules, canonical.voxel_ml)
         back = Volume(labels[None], canonical, "labels").oriented(image.geometry.axis_codes)
-        # The same grid, but without the rounding of two changes of orientation.
-        return Volume(np.ascontiguousarray(back.array), image.geometry, "labels", "labels")
+        return replace(made, labels=replace(made.labels, array=back.array))
+
+    def rows(self, image: Volume, absent: Sequence[int], along: int, *, alone: bool, wished: Wished) -> Rows:
+        """What this run's networks answer, on the image's grid in RAS order (:meth:`slabs`)."""
+        ready = prepared_image(image, self.plan, absent)
+        slabs = self.slabs(ready, image, absent, along, alone=alone, wished=wished)
+        grids = (ready.geometry.shape, image.geometry.oriented("RAS").shape)
+        source, target = ([grid[along], *(n for axis, n in enumerate(grid) if axis != along)] for grid in grids)
+        return Rows(slabs, source, target)
+
+    @torch.inference_mode()
+    def slabs(
+        self,
+        ready: Volume,
+        image: Volume,
+        absent: Sequence[int] = (),
+        along: int = 0,
+        *,
+        alone: bool = False,
+        wished: Wished | None = None,
+    ) -> Iterator[Slab]:
+        """What the networks answer on the grid of the prepared image, slab after slab; ``along`` is the second axis.
+
+        Each slab is the sum of the networks' probabilities, or where their uncertainty is wished for each network's.
+
+        Args:
+            alone: there is one network in all, and its logits are wanted.
+        """
+        wished = wished or Wished()
+        precision = self._precision(ready, along, wished)
+        each = [
+            self._network_slabs(number, self._input(number, ready, image, absent), along, precision)
+            for number in range(len(self.members))
+        ]
+        while True:
+            slab: Slab = []
+            for one in each:
+                # In turn, so that a slab of each network exists at a time.
+                logits = next(one, None)
+                if logits is None:
+                    return
+                answer = logits.movedim(along + 1, 1)
+                del logits
+                if not alone:
+                    answer = shares_of(answer.float(), self.plan)
+                if slab and not wished.uncertainty:
+                    slab[0] += answer
+                else:
+                    slab.append(answer)
+            yield slab
+
+    def _precision(self, ready: Volume, along: int, wished: Wished) -> torch.dtype:
+        outputs = len(self.plan.regions) or max(self.plan.labels) + 1
+        sides = [self.plan.patch[axis] if axis == along else size for axis, size in enumerate(ready.geometry.shape)]
+        small = 4 * outputs * int(np.prod(sides)) <= _SLAB_BYTES
+        return torch.float32 if small or wished.probabilities or wished.uncertainty else torch.float16
+
+    def _network_slabs(
+        self, number: int, seen: Tensor, along: int, precision: torch.dtype
+    ) -> Iterator[Float[Tensor, "n i j k"]]:
+        padding = torch.from_numpy(padding_values(self.plan))
+        return sliding_slabs(
+            self._network(number),
+            seen,
+            patch=self.plan.patch,
+            overlap=self.plan.overlap,
+            batch=max(1, min(self.plan.batch, _WINDOW_VOXELS // int(np.prod(self.plan.patch)))),
+            device=self.device,
+            padding=torch.cat([padding, torch.zeros(self.plan.inputs - len(padding))]),
+            along=along,
+            precision=precision,
+        )
+
+    def _network(self, number: int) -> Callable[[Tensor], Tensor]:
+        def answer(windows: Tensor) -> Tensor:
+            self.use(number)
+            with self.autocast():
+                return self.network(windows)
+
+        return mirrored(answer, self.mirror_axes) if self.mirror_axes else answer
 
     def _input(self, number: int, ready: Volume, image: Volume, absent: Sequence[int]) -> Float32[Tensor, "c i j k"]:
         """What the network of a member sees: the prepared image, and what its low-resolution stage answers."""
@@ -214,119 +326,25 @@ class Predictor(Model):
         channels = answer_channels(torch.from_numpy(answer.astype(np.int64))[None], self.plan)
         return torch.cat([seen, channels[0]])
 
-    def _scores(self, ready: Volume, image: Volume, absent: Sequence[int] = ()) -> Float32[Tensor, "n i j k"]:
-        """Logits of one network; of several the mean of their probabilities, of regions less a half."""
-        total: Tensor | None = None
-        padding = torch.from_numpy(padding_values(self.plan))
-        padding = torch.cat([padding, torch.zeros(self.plan.inputs - len(padding))])
-        for number, network in enumerate(self.networks()):
-            seen = self._input(number, ready, image, absent)
-            with self.autocast():
-                logits = sliding_window(
-                    network,
-                    seen,
-                    patch=self.plan.patch,
-                    overlap=self.plan.overlap,
-                    batch=self.plan.batch,
-                    device=self.device,
-                    padding=padding,
-                ).float()
-            if len(self.members) == 1:
-                return logits
-            # Regions are yes where the mean probability is above a half: a logit above 0.
-            share = logits.sigmoid().sub_(0.5) if self.plan.regions else logits.softmax(0)
-            share.div_(len(self.members))
-            total = share if total is None else total.add_(share)
-        assert total is not None, "there is at least one network"
-        return total
 
-    def _labels_on(
-        self, scores: Float32[Tensor, "n i j k"], source: Geometry, target: Geometry
-    ) -> Integer[np.ndarray, "x y z"]:
-        """The label map on ``target``, one class at a time: never all at full resolution."""
-        plan, grid = self.plan, target.shape
-        values = scores.cpu().numpy()
-        if source.difference(target) is None:
-            return labels_of(values, plan)
-        if plan.regions:
-            winner = np.zeros(grid, np.uint16)
-            for region, part in zip(plan.regions, values, strict=True):
-                winner[resample_intensity(part, source, target, order=1) > 0] = region.label
-            return winner
-        best = np.full(grid, -np.inf, dtype=np.float32)
-        winner = np.zeros(grid, np.uint16)
-        for number in (0, *plan.labels):
-            score = resample_intensity(values[number], source, target, order=1)
-            wins = score > best
-            best[wins] = score[wins]
-            winner[wins] = number
-        return winner
-
-
-def predict_cases(predictor: Predictor, cases: Sequence[Case], output: Path) -> Iterator[Prediction]:
-    """Predict each case into ``output/CASE.nii.gz``, of a picture ``CASE.png``; a bad case is reported and the rest
-    goes on.
-
-    Cases that this very model has done already (``predictions.json``) are not done again.
+def require_same_answers(first: Model, other: Model) -> None:
+    """Raises:
+    UsageError: the two models see other channels, or answer for other labels, regions or classes.
     """
-    receipt = output / RECEIPT
-    done = _done_before(receipt)
-    model = predictor.key
-    written = time.monotonic()
-    try:
-        for case in cases:
-            target = mask_path(output, case, predictor.card.dimension)
-            started = time.monotonic()
-            try:
-                key = content_key(model, *_digests(case))
-                if done.get(case.id) == key and target.exists():
-                    yield Prediction(case, target)
-                    continue
-                image = read_channels(case, predictor.card)
-                mask = predictor.predict(image, case.absent)
-            except DataError as error:
-                where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
-                error.where = where.rstrip(": ")
-                yield Prediction(case, None, error)
-                continue
-            write(as_stored(mask, image, target), target)
-            done[case.id] = key
-            if time.monotonic() - written > _RECEIPT_EVERY_S:
-                written = time.monotonic()
-                _write_receipt(receipt, predictor, done)
-            yield Prediction(case, target, seconds=time.monotonic() - started)
-    finally:
-        if done:
-            _write_receipt(receipt, predictor, done)
 
+    def facts(model: Model) -> dict[str, object]:
+        plan = model.plan
+        channels = [f"{channel.name} ({channel.unit})" for channel in plan.channels]
+        regions = [(region.name, region.members, region.label) for region in plan.regions]
+        named = {"channels": channels, "labels": plan.labels, "regions": regions}
+        return {**named, "task": plan.task, "classes": plan.classes}
 
-def _digests(case: Case) -> list[str]:
-    try:
-        digests = [
-            f"{digest_of(image.path)}:{image.key}[{image.index}]" if isinstance(image, Row) else file_digest(image)
-            for image in case.images
-        ]
-        return [*digests, *(f"without {number}" for number in case.absent)]
-    except OSError as error:
-        raise DataError(
-            "this file cannot be read", where=f"{case.id}: {error.filename}", value=error.strerror
-        ) from error
-
-
-def _done_before(receipt: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(receipt.read_text(encoding="utf-8"))["cases"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _write_receipt(receipt: Path, predictor: Predictor, done: dict[str, str]) -> None:
-    write_json(
-        receipt,
-        {
-            "run": str(predictor.run.folder),
-            "dataset": predictor.card.name,
-            "labels": predictor.plan.labels,
-            "cases": done,
-        },
-    )
+    mine, theirs = facts(first), facts(other)
+    for name, value in mine.items():
+        if theirs[name] != value:
+            raise UsageError(
+                f"the answers of two runs are averaged only if their {name} are the same",
+                where=f"--with {other.run.folder}",
+                value=f"{theirs[name]}, and {value} in {first.run.folder}",
+                remedy="predict with each of them into a folder of its own",
+            )

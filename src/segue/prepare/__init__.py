@@ -5,7 +5,7 @@ from segue.prepare.choices import Budget, Machine, Measured, Network, Normalisat
 from segue.prepare.duplicates import find_twins, signatures, thumbnail, twin_findings
 from segue.prepare.examine import Examination, ExamineTask, examine
 from segue.prepare.finding import Finding
-from segue.prepare.fingerprint import Fingerprint, fingerprint
+from segue.prepare.fingerprint import Extremes, Fingerprint, fingerprint
 from segue.prepare.measure import array_digests, measure_arrays
 from segue.prepare.plan import plan
 from segue.prepare.reading import in_axes, read_channels, read_mask
@@ -26,6 +26,7 @@ __all__ = [
     "Budget",
     "Examination",
     "ExamineTask",
+    "Extremes",
     "Finding",
     "Fingerprint",
     "Machine",

@@ -24,11 +24,21 @@ class Intensities(BaseModel):
     percentile_99_5: float
 
 
+class Extremes(BaseModel):
+    """Of one channel over all cases: from where to where an image's least and its greatest value go."""
+
+    model_config = ConfigDict(frozen=True)
+
+    least: tuple[float, float]
+    greatest: tuple[float, float]
+
+
 class Fingerprint(BaseModel):
     """The facts that a plan is made from. Shapes and spacings are in canonical (RAS) axis order.
 
     Attributes:
         intensities: per channel, over the cases that have it.
+        extremes: the same, of whole images; empty where they were not measured.
         absent: how many cases lack an optional channel, by its name.
         class_counts: of a classification, images per class (where several may hold, images that have it).
         absolute: values mean the same in every image (HU, SUV, windowed CT).
@@ -49,6 +59,7 @@ class Fingerprint(BaseModel):
     shapes: list[tuple[int, int, int]]
     spacings_mm: list[tuple[float, float, float]]
     intensities: list[Intensities]
+    extremes: list[Extremes] = []
     absent: dict[str, int] = {}
     foreground_part: float
     task: Literal["segmentation", "classification"] = "segmentation"
@@ -85,6 +96,7 @@ def fingerprint(
         shapes=[e.shape for e in sound if e.shape],
         spacings_mm=[e.spacing_mm for e in sound if e.spacing_mm],
         intensities=[_intensities(card, sound, number) for number in range(len(card.channels))],
+        extremes=[_extremes(sound, number) for number in range(len(card.channels))],
         absent={
             channel.name: sum(e.channels[number] is None for e in sound)
             for number, channel in enumerate(card.channels)
@@ -117,6 +129,12 @@ def count_classes(card: Card, answers: Sequence[Target]) -> dict[int, int]:
 def has_absolute_values(card: Card) -> bool:
     """Whether a value means the same in every image: HU, SUV, and CT that was windowed into a picture."""
     return any(channel.unit != "arbitrary" for channel in card.channels) or "CT" in card.modalities
+
+
+def _extremes(examinations: Sequence[Examination], channel: int) -> Extremes:
+    having = [there for e in examinations if (there := e.channels[channel]) is not None]
+    lows, highs = [one.low for one in having], [one.high for one in having]
+    return Extremes(least=(min(lows), max(lows)), greatest=(min(highs), max(highs)))
 
 
 def _intensities(card: Card, examinations: Sequence[Examination], channel: int) -> Intensities:

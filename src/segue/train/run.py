@@ -21,9 +21,9 @@ _FOLD = re.compile(r"fold_(\d+)")
 class Run:
     """Paths inside a run folder.
 
-    ``config.yaml`` (resolved experiment), ``card.json``, ``plan.json``, ``split.json``, ``environment.json``,
-    ``events.jsonl``, ``checkpoints/{last,best}.pt``, ``predictions/{val,test}/CASE.nii.gz``, ``metrics.json``,
-    ``metrics.csv``, ``report.html``.
+    ``config.yaml`` (resolved experiment), ``card.json``, ``plan.json``, ``fingerprint.json`` (what was measured over
+    the training data), ``split.json``, ``environment.json``, ``events.jsonl``, ``checkpoints/{last,best}.pt``,
+    ``predictions/{val,test}/CASE.nii.gz``, ``metrics.json``, ``metrics.csv``, ``report.html``.
 
     Folds that were trained into it lie in ``fold_0``, ``fold_1``, ..., each a run folder by itself. A cross-validation
     has all of them there, and beside them no checkpoint of its own; a run of one fold that others joined has both.
@@ -85,6 +85,10 @@ class Run:
     @property
     def postprocessing(self) -> Path:
         return self.folder / "postprocessing.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.folder / "fingerprint.json"
 
     @property
     def metrics(self) -> Path:

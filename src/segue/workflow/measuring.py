@@ -22,6 +22,7 @@ from segue.evaluate import (
 from segue.predict import (
     Answer,
     Classifying,
+    Delivery,
     Prediction,
     Predictor,
     gather,
@@ -30,6 +31,7 @@ from segue.predict import (
 )
 from segue.train import Run
 from segue.view import write_report
+from segue.workflow.predicting import CONVERTED, PredictOptions, delivery_of, require_masks, tell_unlike
 from segue.workflow.scoring import score_pairs, warn_of_overlap
 
 
@@ -44,7 +46,12 @@ class Predicted:
 
 
 def predict(
-    run: Path, inputs: Sequence[str], output: Path, device: str = "auto", data: Path = Path("data")
+    run: Path,
+    inputs: Sequence[str],
+    output: Path,
+    device: str = "auto",
+    data: Path = Path("data"),
+    options: PredictOptions | None = None,
 ) -> Predicted:
     """Predict every input into ``output``: masks, or a table of the probabilities of classes (``output`` itself where
     it ends in ``.csv``, else ``predictions.csv`` in it). Bad cases are told and the rest goes on.
@@ -52,9 +59,11 @@ def predict(
     Raises:
         UsageError: not a run, or an input that is not there. DataError: no checkpoint, no image.
     """
+    options = options or PredictOptions()
     card = Run(run).card()
     if card.task == "classification":
-        model = Classifying(run, device)
+        require_masks(options)
+        model = Classifying(run, device, others=options.others)
         cases = gather(inputs, card, data)
         _warn_of_leaks(Run(run), card, inputs, cases)
         answers = _answer(model, cases)
@@ -62,10 +71,11 @@ def predict(
         write_answers(path, answers, card)
         errors = [(answer.case.id, answer.error) for answer in answers if answer.error is not None]
         return Predicted(len(answers) - len(errors), "answers", path, errors)
-    predictor = Predictor(run, device)
-    cases = gather(inputs, card, data)
+    predictor = Predictor(run, device, others=options.others, mirror=options.mirror)
+    cases = gather(inputs, card, data, output / CONVERTED)
     _warn_of_leaks(Run(run), card, inputs, cases)
-    predictions = _predict(predictor, cases, output)
+    tell_unlike(Run(run), cases)
+    predictions = _predict(predictor, cases, output, delivery_of(predictor, options))
     errors = [(p.case.id, p.error) for p in predictions if p.error is not None]
     return Predicted(len(predictions) - len(errors), "masks", output, errors)
 
@@ -100,10 +110,12 @@ def _warn_of_leaks(run: Run, trained_on: Card, inputs: Sequence[str], cases: Seq
             say(f"warning: {len(seen)} of {len(cases)} cases are among those that the model was trained on")
 
 
-def _predict(predictor: Predictor, cases: Sequence[Case], output: Path) -> list[Prediction]:
+def _predict(
+    predictor: Predictor, cases: Sequence[Case], output: Path, delivery: Delivery | None = None
+) -> list[Prediction]:
     results = []
     with stage("predict", len(cases)) as shown:
-        for prediction in predict_cases(predictor, cases, output):
+        for prediction in predict_cases(predictor, cases, output, delivery):
             results.append(prediction)
             shown.advance(note=prediction.case.id)
             if prediction.error is not None:

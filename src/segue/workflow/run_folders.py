@@ -92,6 +92,7 @@ def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, s
             )
     write_json(run.folder / "card.json", planned.dataset.card)
     write_json(run.folder / "plan.json", made)
+    write_json(run.fingerprint, planned.facts)
     write_json(run.folder / "split.json", parts)
     write_json(run.folder / "findings.json", {"left_out": planned.left_out, "findings": planned.findings})
     places = {"root": planned.dataset.root.resolve(), "splits": experiment.splits and experiment.splits.resolve()}

@@ -7,7 +7,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segue.acquire.convert.choosing import studies
@@ -42,10 +42,11 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion did: its rows, also in ``convert.csv``."""
+    """What a conversion did: its rows, also in ``convert.csv``, and the series that each file was made of."""
 
     rows: list[Row]
     pseudonyms: bool
+    sources: dict[Path, Series] = field(default_factory=dict)
 
     @property
     def studies(self) -> list[Row]:
@@ -101,7 +102,14 @@ def convert(source: Path, output: Path, options: ConvertOptions | None = None) -
                 folder.rmdir()
         if rows:
             _write_table(output, [*(row for each in rows.values() for row in each), *damaged])
-    return Converted([*(row for each in rows.values() for row in each), *damaged], pseudonyms)
+    sources = {
+        task.folder / name: series
+        for task in tasks
+        # The first row is the study's; where nothing came of it, it is the only one.
+        for series, row in zip(task.series, rows[task.id][1:], strict=False)
+        for name in filter(None, row.files.split(";"))
+    }
+    return Converted([*(row for each in rows.values() for row in each), *damaged], pseudonyms, sources)
 
 
 def require_converted(done: Converted, output: Path) -> None:
