@@ -33,10 +33,10 @@ def planned(about: object, **overrides: object) -> Plan:
 
 def test_a_patch_that_sees_little_is_said_and_the_stage_before_sees_a_quarter() -> None:
     about = facts((150, 150, 90), (1, 1, 3))
-    plain = planned(about, patch=(64, 64, 16))
+    plain = planned(about, patch=(48, 48, 16))
     assert plain.coarse is None
     assert "of the median image: where that is too little" in plain.reasons["patch"]
-    made = planned(about, patch=(64, 64, 16), low_resolution=True)
+    made = planned(about, patch=(48, 48, 16), low_resolution=True)
     assert made.coarse is not None
     sees = np.prod(np.minimum(made.coarse.patch, np.array([150, 150, 270]) / made.coarse.spacing_mm))
     assert sees / (np.prod([150, 150, 270]) / np.prod(made.coarse.spacing_mm)) >= ENOUGH_SEEN
@@ -45,7 +45,7 @@ def test_a_patch_that_sees_little_is_said_and_the_stage_before_sees_a_quarter() 
     assert made.inputs == len(made.channels) + len(made.labels)
     assert made.preparation_key == plain.preparation_key
     with pytest.raises(UsageError, match="slices have no low-resolution stage"):
-        planned(about, low_resolution=True, dimension=2)
+        planned(facts((32, 32, 8), (1, 1, 3)), low_resolution=True, dimension=2)
 
 
 def test_a_patch_that_sees_enough_needs_no_stage() -> None:

@@ -124,3 +124,30 @@ def test_each_process_of_a_machine_has_its_own_gpu_and_its_part_of_the_cores(mon
     assert module.pick_device("cpu").type == "cpu"
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+LEAVING = """
+import atexit, glob, sys, torch
+from segue.train.distributed import world
+
+def last():
+    names = [open(path).read() for path in glob.glob("/proc/self/task/*/comm")]
+    sys.stdout.write(f"threads of gloo left: {sum('gloo' in name for name in names)}\\n")  # one piece, of two processes
+
+def train():
+    place = world()
+    network = place.shared(torch.nn.Linear(2, 1), torch.device("cpu"))
+    place.total(network(torch.ones(1, 2)).sum()).backward()
+
+atexit.register(last)
+train()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the threads of a process are told by Linux's /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    arguments = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "leaving.py"]
+    done = run(arguments, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["threads of gloo left: 0"] * 2

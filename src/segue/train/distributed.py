@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,6 +102,10 @@ def world() -> World:
         return World()
     place = World(int(os.environ["RANK"]), size)
     if not distributed.is_initialized():
+        # Imported later, its functions would keep this group for their default and alive for good: the threads of gloo
+        # then ended with the interpreter, now and then by an abort.
+        import torch.distributed.nn.functional
+
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
             distributed.init_process_group(backend, rank=place.rank, world_size=size, timeout=_PATIENCE)
@@ -116,5 +121,7 @@ def world() -> World:
 
 
 def _leave() -> None:
+    """End the threads of the group while there is an interpreter: their last act frees what Python may hold too."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()  # the network that was trained is a ring that holds the group
