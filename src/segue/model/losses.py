@@ -50,7 +50,7 @@ class SegmentationLoss(nn.Module):
     def forward(
         self,
         logits: Float[Tensor, "b n *grid"] | Sequence[Tensor],
-        target: Int64[Tensor, b * grid],
+        target: Int64[Tensor, " b *grid"],
     ) -> Float[Tensor, ""]:
         """The loss; for a list of logits (deep supervision, finest first) the weighted mean, halving per level.
 
@@ -99,7 +99,7 @@ class SegmentationLoss(nn.Module):
             dice = sums[2] / sums[3].clamp(min=1)
         return sums[0] / sums[1].clamp(min=1) + 1 - dice
 
-    def _kept(self, target: Tensor) -> Bool[Tensor, b * grid] | None:
+    def _kept(self, target: Tensor) -> Bool[Tensor, " b *grid"] | None:
         # Asking whether any label is negative would make a GPU wait.
         ignored = target < 0
         if self.ignore_label is not None:
@@ -108,7 +108,7 @@ class SegmentationLoss(nn.Module):
             return None
         return ~ignored
 
-    def _of_voxels(self, losses: Float[Tensor, b * grid], kept: Tensor | None) -> Float[Tensor, " 2"]:
+    def _of_voxels(self, losses: Float[Tensor, " b *grid"], kept: Tensor | None) -> Float[Tensor, " 2"]:
         """The sum over the voxels that count, and their number."""
         if self.voxels == "focal":
             losses = losses * (1 - torch.exp(-losses)) ** _FOCUS

@@ -69,7 +69,7 @@ def painting_order(regions: Mapping[str, set[int]]) -> list[tuple[str, int]] | N
     return backwards[::-1]
 
 
-def labels_of(logits: Float[np.ndarray, n * grid], plan: Plan) -> UInt16[np.ndarray, "*grid"]:
+def labels_of(logits: Float[np.ndarray, " n *grid"], plan: Plan) -> UInt16[np.ndarray, "*grid"]:
     """The label map that a network's logits mean: the largest of the classes, or the regions painted in order."""
     if plan.regions:
         result = np.zeros(logits.shape[1:], np.uint16)

@@ -76,7 +76,7 @@ class Batches:
             lacks[row, list(self.cases[number].case.absent)] = True
         return lacks
 
-    def __call__(self, step: int) -> tuple[Float32[Tensor, "b c *patch"], Int64[Tensor, b * patch]]:
+    def __call__(self, step: int) -> tuple[Float32[Tensor, "b c *patch"], Int64[Tensor, " b *patch"]]:
         """The batch of one step, on the CPU: images and label numbers."""
         if self._next is not None and self._next[0] == step:
             batch = self._next[1].result()

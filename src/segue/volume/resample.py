@@ -141,7 +141,7 @@ _Box = tuple[slice, slice, slice]
 
 
 def _reached(
-    box: _Box, coordinates: list[Float64[np.ndarray, _]], inside: list[Bool[np.ndarray, _]]
+    box: _Box, coordinates: list[Float64[np.ndarray, " _"]], inside: list[Bool[np.ndarray, " _"]]
 ) -> tuple[_Box, _Box] | None:
     """A box of the source, and that of the target's voxels that linear interpolation reaches it from."""
     windows = []
@@ -155,7 +155,7 @@ def _reached(
 
 def _shared_axes(
     source: Geometry, target: Geometry
-) -> tuple[tuple[int, int, int], list[Float64[np.ndarray, _]]] | None:
+) -> tuple[tuple[int, int, int], list[Float64[np.ndarray, " _"]]] | None:
     """For grids with common axes: the source's axis order, and per target axis the source coordinates."""
     index_map = np.linalg.inv(source.affine) @ target.affine
     linear = index_map[:3, :3]

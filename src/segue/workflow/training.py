@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from segue.catalogue import Card, Split, fold_count, not_there, require_apart, resolve
 from segue.core.console import result, say
