@@ -176,6 +176,10 @@ def test_the_command_predicts_without_torch_what_the_run_does(trained: Path, exp
         found = read(tmp_path / "out" / name)
         assert found.geometry.difference(image.geometry) is None
         assert differing(predictor.predict(image).array, found.array) <= 1e-4
+    refused = without_torch("predict", exported / "model.onnx", images, "-o", tmp_path / "more", "--probabilities")
+    assert refused.stdout.splitlines()[-1] == "code 2 []", refused.stderr
+    assert "an exported model writes masks alone" in refused.stderr
+    assert not (tmp_path / "more").exists()
     # What is done is not done again, and another model's masks are not taken for this one's.
     stamp = (tmp_path / "out" / "same.nii.gz").stat().st_mtime_ns
     assert (

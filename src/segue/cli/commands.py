@@ -348,6 +348,7 @@ def predict(
 
     Example: segue predict runs/hippo data/msd/hippocampus/imagesTs -o out
     """
+    from segue.core.errors import UsageError
     from segue.workflow.applying import apply_exported, is_exported
 
     if is_exported(run):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segue.catalogue import Case, Row
+from segue.catalogue import Case
 from segue.core.errors import DataError
-from segue.core.files import content_key, file_digest, write_json
-from segue.images import digest_of, write
+from segue.core.files import content_key, write_json
+from segue.images import write
 from segue.predict.masks import MaskForm, as_stored, error_of, mask_path, series_of, write_file
 from segue.predict.predictor import Predictor
+from segue.predict.receipts import RECEIPT, case_digests, done_before
 from segue.predict.slabs import Result, Wished
 from segue.prepare import read_channels
 from segue.volume import Volume
 
-RECEIPT = "predictions.json"
 _RECEIPT_EVERY_S = 10.0
 # Of a probability, the step in which it is stored; float16 has this one at 0.1.
 _PROBABILITY_STEP = 2.0**-14
@@ -134,7 +133,7 @@ class _Work:
     written: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.done = _done_before(self.output / RECEIPT)
+        self.done = done_before(self.output / RECEIPT)
         self.model = self.predictor.key
         self.written = time.monotonic()
 
@@ -147,7 +146,7 @@ class _Work:
             if self.delivery.form == "dicom-seg":
                 series_of(case)
             targets = self.delivery.targets(self.output, case, self.predictor.card.dimension)
-            key = content_key(self.model, *_digests(case), *self.delivery.key)
+            key = content_key(self.model, *case_digests(case), *self.delivery.key)
             if self.done.get(case.id) == key and all(path.exists() for path in targets.values()):
                 return Prediction(case, targets["mask"])
             return _Loaded(read_channels(case, self.predictor.card), key, started)
@@ -210,23 +209,3 @@ def _failed(case: Case, error: DataError) -> Prediction:
     where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
     error.where = where.rstrip(": ")
     return Prediction(case, None, error)
-
-
-def _digests(case: Case) -> list[str]:
-    try:
-        digests = [
-            f"{digest_of(image.path)}:{image.key}[{image.index}]" if isinstance(image, Row) else file_digest(image)
-            for image in case.images
-        ]
-        return [*digests, *(f"without {number}" for number in case.absent)]
-    except OSError as error:
-        raise DataError(
-            "this file cannot be read", where=f"{case.id}: {error.filename}", value=error.strerror
-        ) from error
-
-
-def _done_before(receipt: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(receipt.read_text(encoding="utf-8"))["cases"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

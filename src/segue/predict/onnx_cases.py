@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from segue.catalogue import Case, Row
+from segue.catalogue import Case
 from segue.core.errors import DataError
-from segue.core.files import content_key, file_digest, write_json
-from segue.images import digest_of, write
+from segue.core.files import content_key, write_json
+from segue.images import write
 from segue.predict.masks import as_stored, mask_path
 from segue.predict.onnx import OnnxPredictor
+from segue.predict.receipts import RECEIPT, case_digests, done_before
 from segue.prepare import read_channels
 from segue.volume import Volume
 
-_RECEIPT = "predictions.json"
 _RECEIPT_EVERY_S = 10.0
 
 
@@ -49,12 +48,12 @@ def predict_exported(predictor: OnnxPredictor, model: Path, cases: Sequence[Case
     Args:
         model: the file that was given, for the receipt.
     """
-    receipt = output / _RECEIPT
-    done = _done_before(receipt)
+    receipt = output / RECEIPT
+    done = done_before(receipt)
     written = time.monotonic()
 
     def read(case: Case) -> _Read:
-        key = content_key(predictor.key, *_digests(case))
+        key = content_key(predictor.key, *case_digests(case))
         there = done.get(case.id) == key and mask_path(output, case, predictor.card.dimension).exists()
         return _Read(key, None if there else read_channels(case, predictor.card))
 
@@ -92,26 +91,6 @@ def _one_ahead(read: Callable[[Case], _Read], cases: Sequence[Case]) -> Iterator
             if len(waiting) > 1:
                 yield waiting.popleft()
         yield from waiting
-
-
-def _digests(case: Case) -> list[str]:
-    try:
-        digests = [
-            f"{digest_of(image.path)}:{image.key}[{image.index}]" if isinstance(image, Row) else file_digest(image)
-            for image in case.images
-        ]
-        return [*digests, *(f"without {number}" for number in case.absent)]
-    except OSError as error:
-        raise DataError(
-            "this file cannot be read", where=f"{case.id}: {error.filename}", value=error.strerror
-        ) from error
-
-
-def _done_before(receipt: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(receipt.read_text(encoding="utf-8"))["cases"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _write_receipt(receipt: Path, model: Path, predictor: OnnxPredictor, done: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from segue.catalogue import Card, card_above, is_known, load_card, overlap
+from segue.catalogue import Card, card_above, is_known, load_card
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.predict import (
@@ -21,6 +21,7 @@ from segue.predict import (
     predict_exported,
     write_answers,
 )
+from segue.workflow.scoring import warn_of_overlap
 
 Result = TypeVar("Result", Answer, Made)
 
@@ -88,8 +89,5 @@ def _warn_of_leaks(trained_on: Card, name: str) -> None:
         return
     if card.name == trained_on.name:
         say(f"warning: the model learnt from cases of {card.name}: figures on those say nothing about new patients")
-    elif shared := overlap(trained_on, card):
-        say(
-            f"warning: trained on {trained_on.name}, tried on {card.name}: {shared}. "
-            "Figures on shared cases are too good; leave these cases out."
-        )
+    else:
+        warn_of_overlap(trained_on, card)
