@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 import segue
 from segue.cli.catalogue import card_app, datasets, export_app
+from segue.cli.looking import check, view
+from segue.cli.options import Data, Dataset, Device, Epochs, Hours, Minutes, Set, SkipBad, Steps, Workers
 from segue.core.console import result, say
 
 VERBS = (
@@ -35,17 +37,6 @@ app = typer.Typer(
     help="From the name of a medical-imaging dataset to a trained, evaluated, inspectable model.\n\n"
     "Start with: segue demo",
 )
-
-Data = Annotated[Path, typer.Option("--data", help="Where datasets lie.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes over cases (default: one per core).")]
-Dataset = Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an experiment (.yaml).")]
-Minutes = Annotated[float | None, typer.Option(help="Budget: minutes of training.")]
-Hours = Annotated[float | None, typer.Option(help="Budget: hours of training.")]
-Epochs = Annotated[int | None, typer.Option(help="Budget: passes over the training cases.")]
-Steps = Annotated[int | None, typer.Option(help="Budget: training steps.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, for example train.learning_rate=1e-3.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad cases out instead of stopping.")]
 
 
 def _version(wanted: bool) -> None:
@@ -182,32 +173,7 @@ def convert(
         raise typer.Exit(3)
 
 
-@app.command()
-def check(
-    what: Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an image.")],
-    data: Data = Path("data"),
-    workers: Workers = None,
-) -> None:
-    """Find what is wrong with images and labels.
-
-    Exit code 3 if there are errors.
-
-    Example: segue check msd/hippocampus
-    """
-    from segue.workflow.inspecting import describe
-    from segue.workflow.look import check as run_check
-
-    checked = run_check(what, data, workers)
-    if Path(what).is_file() and not what.endswith((".yaml", ".yml")) and not checked.errors:
-        for name, value in describe(Path(what)):
-            result(f"{name:<12} {value}")
-    order = {"error": 0, "warning": 1, "note": 2}
-    for finding in sorted(checked.findings, key=lambda f: (order[f.severity], f.case)):
-        result(f"{finding.severity}: {finding}")
-    counts = [sum(f.severity == severity for f in checked.findings) for severity in order]
-    result(f"{checked.looked_at} looked at: {counts[0]} errors, {counts[1]} warnings, {counts[2]} notes")
-    if checked.errors:
-        raise typer.Exit(3)
+app.command()(check)
 
 
 @app.command()
@@ -453,15 +419,7 @@ def evaluate(
         raise typer.Exit(3)
 
 
-@app.command()
-def view(run: Annotated[Path, typer.Argument(help="The run folder of a training.")]) -> None:
-    """Open the report of a run in the browser.
-
-    Example: segue view runs/hippo
-    """
-    from segue.workflow.reporting import open_report
-
-    result(str(open_report(run)))
+app.command()(view)
 
 
 def _summarise(run: Any, evaluations: list[Any]) -> None:
