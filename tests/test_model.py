@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
 from monai.losses import DiceCELoss
+from torch import nn
 
-from segue.model import SegmentationLoss, UNet, sliding_window
+from segue.model import SegmentationLoss, UNet, sliding_window, with_quick_norms
 
 
 @pytest.mark.parametrize("stem", [[1, 1, 1], [2, 2, 2], [2, 2, 1]])
@@ -122,3 +125,30 @@ def test_kernels_follow_the_strides() -> None:
     assert late == [(3, 3, 1), (3, 3, 3), (3, 3, 3), (3, 3, 3)]
     early = kernels([[1, 1, 1], [2, 2, 2], [2, 2, 1], [2, 2, 1]], [1, 1, 1])  # and three from then on
     assert early == [(3, 3, 3)] * 4
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("affine", [False, True])
+def test_quick_norms_answer_as_torch_s_own(dimension: int, batch: int, affine: bool) -> None:
+    """In double precision, of values whose mean is far from 0: a sum of squares would lose them."""
+    kind = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dimension]
+    network = nn.Sequential(nn.Sequential(kind(5, affine=affine)), nn.LeakyReLU())
+    if affine:
+        nn.init.normal_(network[0][0].weight)
+        nn.init.normal_(network[0][0].bias)
+    images = 40 + torch.randn(batch, 5, *[9, 8, 7][:dimension])
+    wanted = copy.deepcopy(network).double()(images.double())
+    quick = with_quick_norms(copy.deepcopy(network))
+    assert [*quick.state_dict()] == [*network.state_dict()]
+    last = torch.channels_last if dimension == 2 else torch.channels_last_3d
+    with torch.inference_mode():
+        found = quick(images.contiguous(memory_format=last))
+    assert (found - wanted).abs().max() < 1e-4
+    assert found.is_contiguous(memory_format=last)
+    assert torch.equal(quick(images), network(images))  # where gradients may come, torch's own
+
+
+def test_norms_with_a_state_stay_as_they_are() -> None:
+    norm = nn.InstanceNorm3d(2, track_running_stats=True)
+    assert with_quick_norms(nn.Sequential(norm))[0] is norm

@@ -3,6 +3,7 @@
 from segue.model.augment import Augmentation, AugmentSettings, augment, draw_augmentation, thick_axis
 from segue.model.classifier import Classifier, ClassLoss, probabilities
 from segue.model.losses import SegmentationLoss
+from segue.model.norm import with_quick_norms
 from segue.model.planar import Planar
 from segue.model.sliding_window import mirrored, sliding_slabs, sliding_window, thinnest_axis, window_count
 from segue.model.unet import UNet
@@ -24,4 +25,5 @@ __all__ = [
     "thick_axis",
     "thinnest_axis",
     "window_count",
+    "with_quick_norms",
 ]

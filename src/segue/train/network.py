@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segue.core.errors import UsageError
-from segue.model import Classifier, Planar, UNet
+from segue.model import Classifier, Planar, UNet, with_quick_norms
 from segue.prepare import Plan
 from segue.train.importing import imported
 
@@ -58,9 +58,11 @@ def parameters_of(network: nn.Module) -> int:
 
 
 def in_fast_layout(network: nn.Module, device: torch.device) -> nn.Module:
-    """On the device, and on a CPU with channels last: narrow 3-D convolutions run up to 2.5 times faster so."""
+    """On the device, and on a CPU with channels last: narrow 3-D convolutions run up to 2.5 times faster so, and
+    instance norms that read them in this order four times."""
     network = network.to(device)
     if device.type == "cpu":
+        with_quick_norms(network)
         for parameter in network.parameters():
             layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
             if layout is not None:

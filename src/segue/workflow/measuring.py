@@ -30,7 +30,6 @@ from segue.predict import (
     write_answers,
 )
 from segue.train import Run
-from segue.view import write_report
 from segue.workflow.predicting import CONVERTED, PredictOptions, delivery_of, require_masks, tell_unlike
 from segue.workflow.scoring import score_pairs, warn_of_overlap
 
@@ -137,6 +136,8 @@ def evaluate_run(
     Raises:
         UsageError: not a run folder. DataError: the dataset or the checkpoint is gone.
     """
+    from segue.view import write_report  # matplotlib, which predicting does without
+
     if dataset is None:
         dataset = dataset_at(run.card(), Path(run.settings()["root"]))
     evaluations = measure_run(run, device, dataset, workers, wanted=wanted)
