@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
 
 from conftest import Segue
 from segue.catalogue import load_card, open_dataset
@@ -24,6 +26,7 @@ from segue.evaluate import (
     Lesionwise,
     Measures,
     Pair,
+    Probabilities,
     SuvImage,
     Wanted,
     aggregate,
@@ -216,6 +219,62 @@ def test_a_petct_dataset_as_truth_brings_its_pet_and_its_patients(tmp_path: Path
     assert [case.labels[name]["suv_max"] for case in evaluation.cases] == [3.0, 5.0]
     assert evaluation.aggregate[name]["tlg_ml"]["value"] == pytest.approx(64 * VOXEL_ML * 4)
     assert "SUVmax 4 (true 4)" in metrics_table(evaluation)
+
+
+def _calibrated(truth: np.ndarray, chance: np.ndarray) -> tuple[float, float]:
+    """Brier score and calibration error by scikit-learn's bins."""
+    confidence = np.maximum(chance, 1 - chance)
+    right = (chance > 0.5) == truth
+    share, mean = calibration_curve(right, confidence, n_bins=15)
+    counts = np.histogram(confidence, bins=np.linspace(0, 1, 16))[0]
+    return brier_score_loss(truth, chance), float(np.average(np.abs(share - mean), weights=counts[counts > 0]))
+
+
+def test_calibration_of_masks_is_scikit_learn_s(segue: Segue, tmp_path: Path) -> None:
+    """Of the voxels within 10 mm of truth and prediction; a region of labels that exclude each other is their sum."""
+    grid = Geometry((60, 24, 16), np.diag([1.0, 2.0, 3.0, 1.0]))
+    random = np.random.default_rng(0)
+    truth = mask(box((20, 26), (8, 12), (6, 10)), grid=grid) + 2 * mask(box((26, 30), (8, 12), (6, 10)), grid=grid)
+    chances = random.dirichlet([4.0, 1.0, 1.0], grid.shape).transpose(3, 0, 1, 2)
+    chances += 3 * np.stack([truth == label for label in range(3)])
+    chances = (chances / chances.sum(0)).astype(np.float32)
+    save(tmp_path / "truth" / "a.nii.gz", truth, grid)
+    save(tmp_path / "pred" / "a.nii.gz", chances.argmax(0).astype(np.uint8), grid)
+    write(Volume(chances, grid), tmp_path / "pred" / "probabilities" / "a.nii.gz")
+    receipt = {"labels": {1: "a", 2: "b"}, "cases": {}, "probabilities": [[0], [1], [2]]}
+    write_json(tmp_path / "pred" / "predictions.json", receipt)
+    done = segue("evaluate", "--pred", tmp_path / "pred", "--truth", tmp_path / "truth", "--regions", "both=1+2")
+    assert done.returncode == 0, done.stderr
+    case = json.loads((tmp_path / "pred" / "metrics.json").read_text())["test"]["cases"]["a"]
+    answer = chances.argmax(0)
+    for figures, inside, chance in (
+        (case["labels"]["a"], [1], chances[1]),
+        (case["labels"]["b"], [2], chances[2]),
+        (case["regions"]["both"], [1, 2], chances[1] + chances[2]),
+    ):
+        places = np.argwhere(np.isin(truth, inside) | np.isin(answer, inside))
+        near = tuple(
+            slice(max(0, low - margin), high + 1 + margin)
+            for low, high, margin in zip(places.min(0), places.max(0), (10, 5, 4), strict=True)
+        )
+        brier, error = _calibrated(np.isin(truth, inside)[near].ravel(), chance[near].ravel().astype(float))
+        assert figures["brier"] == pytest.approx(brier, rel=1e-5)
+        assert figures["calibration_error"] == pytest.approx(error, rel=1e-4)
+    assert "a: calibration error of the voxels within 10 mm 0." in done.stdout
+
+
+def test_calibration_of_what_is_ignored_absent_or_not_of_this_mask(tmp_path: Path) -> None:
+    chances = np.stack([np.full(GRID.shape, 0.25, np.float32), np.full(GRID.shape, 0.75, np.float32)])
+    write(Volume(chances, GRID), tmp_path / "c.nii.gz")
+    told = Probabilities(tmp_path / "c.nii.gz", ((0,), (1,)))
+    figures = scored(tmp_path, mask(BLOCK), mask(BLOCK) + 2 * (1 - mask(BLOCK)), ignore_label=2, probabilities=told)
+    assert figures.labels["a"]["brier"] == pytest.approx(0.25**2)  # in the block alone
+    assert figures.labels["a"]["calibration_error"] == pytest.approx(0.25)
+    assert scored(tmp_path, mask(), mask(), probabilities=told).labels["a"]["brier"] is None
+    regions = Probabilities(tmp_path / "c.nii.gz", ((1, 2), (2,)))  # of a model of regions: none is label 1 alone
+    assert "brier" not in scored(tmp_path, mask(BLOCK), mask(BLOCK), probabilities=regions).labels["a"]
+    with pytest.raises(DataError, match="2 channels, expected 3"):
+        scored(tmp_path, mask(), mask(BLOCK), probabilities=replace(told, channels=((0,), (1,), (2,))))
 
 
 def test_one_slice_is_measured_in_its_plane(tmp_path: Path) -> None:

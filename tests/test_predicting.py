@@ -19,6 +19,7 @@ import segue as package
 from conftest import PROJECT, Segue
 from segue.core.errors import DataError, UsageError
 from segue.core.files import write_json
+from segue.evaluate.naming import read_probability_channels
 from segue.images import read, read_labels, write
 from segue.model import UNet, mirrored, sliding_slabs, sliding_window, thinnest_axis
 from segue.predict import Delivery, Predictor, Wished, gather, predict_cases
@@ -342,6 +343,7 @@ def test_probabilities_uncertainty_and_pictures_lie_beside_the_masks(tmp_path: P
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == ["a.nii.gz", "predictions.json", "previews/a.png", "probabilities/a.nii.gz", "uncertainty/a.nii.gz"]
     assert drawn == ["write_0"]
+    assert read_probability_channels(out) == [(0,), *((number,) for number in model.plan.labels)]
     # By another reader: four dimensions, classes last, on the grid of the image; background and label add up to less
     # than 1 by what the network gives to the number that is no label.
     stored = nibabel.load(out / "probabilities" / "a.nii.gz")

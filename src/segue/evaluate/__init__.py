@@ -6,7 +6,7 @@ from segue.evaluate.comparing import Comparison, MeasuredRun, compare, read_meas
 from segue.evaluate.comparison_report import comparison_table, write_comparison
 from segue.evaluate.measures import PRESETS, Lesionwise, Measures, measures_for
 from segue.evaluate.naming import read_dataset_name, read_label_names
-from segue.evaluate.pairs import Pair, SuvImage, Wanted, names_of, pair_folders, pairs_of, suv_of
+from segue.evaluate.pairs import Pair, Probabilities, SuvImage, Wanted, names_of, pair_folders, pairs_of, suv_of
 from segue.evaluate.postprocessing import CaseComponents, choose_postprocessing, measure_components
 from segue.evaluate.report import metrics_table, write_metrics
 from segue.evaluate.scores import CaseScores, score_pair
@@ -23,6 +23,7 @@ __all__ = [
     "MeasuredRun",
     "Measures",
     "Pair",
+    "Probabilities",
     "SuvImage",
     "Wanted",
     "aggregate",

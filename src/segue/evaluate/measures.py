@@ -47,6 +47,8 @@ METRICS = (
     Metric("truth_tlg_ml"),
     Metric("suv_max"),
     Metric("truth_suv_max"),
+    Metric("brier", False, True),
+    Metric("calibration_error", False, True),
     Metric("lesionwise_dice", True, True),
     Metric("lesionwise_hd95_mm", False, True),
     Metric("lesionwise_lesions"),

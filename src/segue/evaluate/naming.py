@@ -91,6 +91,15 @@ def read_label_names(folder: Path) -> dict[int, str] | None:
         return None
 
 
+def read_probability_channels(folder: Path) -> list[tuple[int, ...]] | None:
+    """Which labels each channel of the probabilities beside predicted masks is about, from the receipt."""
+    try:
+        content = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+        return [tuple(sorted(int(number) for number in members)) for members in content["probabilities"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -18,6 +18,7 @@ from segue.evaluate.naming import (
     names_of_card,
     read_dataset_name,
     read_label_names,
+    read_probability_channels,
     validation_folders,
 )
 from segue.images import image_stem, is_image
@@ -33,11 +34,20 @@ class SuvImage:
 
 
 @dataclass(frozen=True)
+class Probabilities:
+    """The file with the probabilities of a predicted case, and which labels each of its channels is about."""
+
+    path: Path
+    channels: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Pair:
     """Prediction and truth of one case.
 
     ``labels`` are measured but for those ``unlabelled`` in this case; voxels of ``ignore_label`` do not count.
-    ``rules`` are applied to the prediction before it is measured. With ``suv`` the measures of PET are taken too.
+    ``rules`` are applied to the prediction before it is measured. With ``suv`` the measures of PET are taken too,
+    with ``probabilities`` their calibration.
     """
 
     case: str
@@ -50,6 +60,7 @@ class Pair:
     rules: dict[int, ComponentRule] = field(default_factory=dict)
     measures: Measures = field(default_factory=Measures)
     suv: SuvImage | None = None
+    probabilities: Probabilities | None = None
 
     @property
     def id(self) -> str:
@@ -142,6 +153,7 @@ def pair_folders(
     known = card or _card_of(predictions)
     names = _names(predictions, folder if not cases else None, wanted, known)
     measures = wanted.measures(known, names)
+    channels = read_probability_channels(predictions)
     pairs = [
         Pair(
             name,
@@ -153,6 +165,7 @@ def pair_folders(
             cases[name].unlabelled if name in cases else (),
             measures=measures,
             suv=suv_of(cases[name], card) if name in cases and card is not None else None,
+            probabilities=_probabilities(predictions, name, channels),
         )
         for name in sorted(found.keys() & masks.keys())
     ]
@@ -172,6 +185,11 @@ def pair_folders(
         for name in sorted((masks.keys() if expected is None else expected) - found.keys())
     ]
     return pairs, missing, names.labels or None
+
+
+def _probabilities(folder: Path, case: str, channels: list[tuple[int, ...]] | None) -> Probabilities | None:
+    path = folder / "probabilities" / f"{case}.nii.gz"
+    return Probabilities(path, tuple(channels)) if channels and path.is_file() else None
 
 
 def _predicted(folder: Path) -> tuple[dict[str, Path], set[str] | None]:

@@ -10,7 +10,7 @@ without the mask it is taken in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from segue.core.errors import DataError
 from segue.evaluate.measures import Lesionwise
-from segue.evaluate.pairs import Pair, SuvImage
+from segue.evaluate.pairs import Pair, Probabilities, SuvImage
 from segue.evaluate.part import ScoredCase
 from segue.images import read, read_labels
 from segue.metrics import (
@@ -31,6 +31,7 @@ from segue.metrics import (
     postprocessed,
     surface_scores,
     unmatched_voxels,
+    voxel_calibration,
 )
 from segue.prepare import read_mask
 from segue.volume import Geometry
@@ -42,6 +43,8 @@ _Box: TypeAlias = tuple[slice, slice, slice]
 _MOST_LABELS = 65_535
 # Around a label, so that what lies outside of its box is background to every measure.
 _MARGIN = 2
+# Beyond it every network is sure, and right: it would only thin the figures of calibration out.
+_DOUBT_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class _Maps:
         self.truth, self.prediction, self._ignore = truth, prediction, ignore
         self.in_truth, self.in_prediction = _boxes(truth), _boxes(prediction)
 
-    def masks(self, members: Iterable[int], margin: int) -> tuple[_Mask, _Mask, _Box]:
+    def masks(self, members: Iterable[int], margin: int | Sequence[int]) -> tuple[_Mask, _Mask, _Box]:
         """Truth and prediction of a union of labels in the box that holds both (one voxel where neither has any);
         the prediction only where the truth is known."""
         found = [box for part in (self.in_truth, self.in_prediction) for n in members if (box := part.get(n))]
@@ -116,12 +119,15 @@ def score_pair(pair: Pair) -> CaseScores:
         labels = {number: str(number) for number in sorted({*maps.in_truth, *maps.in_prediction} - {pair.ignore_label})}
     _require_named(maps, labels, pair)
     suv = _suv(pair.suv, grid, pair.case) if pair.suv is not None else None
+    chances = _Chances.read(pair.probabilities, grid, pair.case) if pair.probabilities is not None else None
 
     def scored(unions: dict[str, tuple[int, ...]], lesionwise: bool) -> dict[str, Figures]:
         found = {}
         for name, members in unions.items():
             if not set(members) & set(pair.unlabelled):  # else nobody drew it here: neither present nor absent
                 found[name] = _figures(maps, members, grid, pair, lesionwise, suv)
+                if chances is not None:
+                    found[name] |= chances.calibration(maps, members, pair.ignore_label)
         return found
 
     return CaseScores(
@@ -235,6 +241,49 @@ def _suv(image: SuvImage, grid: Geometry, case: str) -> Shaped[np.ndarray, "i j 
     return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Chances:
+    """The probabilities of a case on the grid of its masks."""
+
+    array: Shaped[np.ndarray, "n i j k"]
+    channels: tuple[tuple[int, ...], ...]
+    spacing_mm: tuple[float, ...]
+
+    @staticmethod
+    def read(probabilities: Probabilities, grid: Geometry, case: str) -> _Chances:
+        """Raises:
+        DataError: unreadable, on another grid, or with another number of channels than the receipt tells of.
+        """
+        volume = read(probabilities.path)
+        difference = grid.difference(volume.geometry)
+        if len(volume.array) != len(probabilities.channels):
+            difference = f"{len(volume.array)} channels, expected {len(probabilities.channels)}"
+        if difference:
+            raise DataError(
+                "the probabilities do not belong to this mask",
+                where=f"{case}: {probabilities.path}",
+                value=difference,
+                remedy="predict again with --probabilities, or remove the file",
+            )
+        return _Chances(volume.array, probabilities.channels, grid.spacing_mm)
+
+    def calibration(self, maps: _Maps, members: tuple[int, ...], ignore: int | None) -> Figures:
+        """Around truth and prediction; None where neither is. Nothing of a union that no channel is about."""
+        if (union := tuple(sorted(members))) in self.channels:
+            chosen = [self.channels.index(union)]
+        elif all((number,) in self.channels for number in (0, *members)):  # labels that exclude each other
+            chosen = [self.channels.index((number,)) for number in members]
+        else:
+            return {}
+        truth, prediction, box = maps.masks(members, [math.ceil(_DOUBT_MM / step) for step in self.spacing_mm])
+        if not (truth.any() or prediction.any()):
+            return {"brier": None, "calibration_error": None}
+        known = maps.truth[box] != ignore if ignore is not None else np.ones_like(truth)
+        chance = np.add.reduce([self.array[channel][box] for channel in chosen])
+        found = voxel_calibration(truth[known], chance[known].astype(np.float64))
+        return {"brier": found.brier if found else None, "calibration_error": found.error if found else None}
+
+
 def _require_named(maps: _Maps, labels: dict[int, str], pair: Pair) -> None:
     held = {number for members in pair.measures.regions.values() for number in members}
     known = {0, *labels, *held, *([pair.ignore_label] if pair.ignore_label is not None else [])}
@@ -264,12 +313,13 @@ def _boxes(labels: Integer[np.ndarray, "i j k"]) -> dict[int, _Box]:
     return {int(number): box for number, box in zip(present[1:], found, strict=True) if box is not None}
 
 
-def _around(boxes: list[_Box], shape: tuple[int, ...], margin: int) -> _Box:
+def _around(boxes: list[_Box], shape: tuple[int, ...], margin: int | Sequence[int]) -> _Box:
     if not boxes:
         return slice(0, 1), slice(0, 1), slice(0, 1)
+    margins = [margin] * len(shape) if isinstance(margin, int) else margin
     i, j, k = (
-        slice(max(0, min(box[a].start for box in boxes) - margin), min(n, max(box[a].stop for box in boxes) + margin))
-        for a, n in enumerate(shape)
+        slice(max(0, min(box[a].start for box in boxes) - more), min(n, max(box[a].stop for box in boxes) + more))
+        for a, (n, more) in enumerate(zip(shape, margins, strict=True))
     )
     return i, j, k
 

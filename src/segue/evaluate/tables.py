@@ -31,7 +31,7 @@ def mask_table(evaluation: Evaluation) -> str:
     if evaluation.lesionwise is not None:
         lines += ["", _lesionwise(evaluation, named), ""]
     for name, figures in named.items():
-        lines += [*_empty(name, figures, evaluation.pixel_ml), *_pet(name, figures)]
+        lines += [*_empty(name, figures, evaluation.pixel_ml), *_pet(name, figures), *_calibration(name, figures)]
     for words, metric in (
         ("both masks empty, left out", "dice_both_empty"),
         ("in only one of the two masks (Dice 0, distances the grid's diagonal)", "dice_one_empty"),
@@ -131,6 +131,13 @@ def _pet(name: str, figures: _Figures) -> list[str]:
         first, second = ("-" if value is None else f"{value:.4g}" for value in (predicted, true))
         said.append(f"{words} {first}{' ml' if metric == 'mtv_ml' else ''} (true {second})")
     return [f"{name}: {', '.join(said)}"]
+
+
+def _calibration(name: str, figures: _Figures) -> list[str]:
+    error, brier = (figures.get(metric, {}).get("value") for metric in ("calibration_error", "brier"))
+    if error is None or brier is None:
+        return []
+    return [f"{name}: calibration error of the voxels within 10 mm {error:.3f}, Brier score {brier:.3f}"]
 
 
 def _worst(evaluation: Evaluation) -> list[str]:

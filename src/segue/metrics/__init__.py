@@ -1,6 +1,7 @@
 """Pure functions of arrays: overlap, surfaces, lesions, PET, classes, intervals, comparisons."""
 
 from segue.metrics.brats import LesionwiseScores, brats_lesionwise
+from segue.metrics.calibration import VoxelCalibration, voxel_calibration
 from segue.metrics.class_intervals import Resampled, percentile_ci95, resample_classes
 from segue.metrics.classes import (
     CALIBRATION_BINS,
@@ -53,6 +54,7 @@ __all__ = [
     "Reliability",
     "Resampled",
     "SurfaceScores",
+    "VoxelCalibration",
     "accuracy",
     "answer_table",
     "balanced_accuracy",
@@ -80,4 +82,5 @@ __all__ = [
     "surface_scores",
     "truth_table",
     "unmatched_voxels",
+    "voxel_calibration",
 ]

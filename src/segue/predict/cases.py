@@ -201,7 +201,10 @@ class _Work:
         content: dict[str, object] = {"run": str(self.predictor.run.folder)}
         if self.predictor.others:
             content["with"] = [str(other.run.folder) for other in self.predictor.others]
-        content |= {"dataset": self.predictor.card.name, "labels": self.predictor.plan.labels}
+        plan = self.predictor.plan
+        content |= {"dataset": self.predictor.card.name, "labels": plan.labels}
+        if self.delivery.probabilities:  # which labels each channel is about
+            content["probabilities"] = [region.members for region in plan.regions] or [[0], *([n] for n in plan.labels)]
         write_json(self.output / RECEIPT, {**content, "cases": dict(self.done)})
 
 
