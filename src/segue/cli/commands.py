@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 import segue
 from segue.cli.catalogue import card_app, datasets, export_app
-from segue.cli.looking import check, view
+from segue.cli.looking import check, doctor, view
 from segue.cli.options import Data, Dataset, Device, Epochs, Hours, Minutes, Set, SkipBad, Steps, Workers
 from segue.core.console import result, say
 
@@ -420,6 +420,7 @@ def evaluate(
 
 
 app.command()(view)
+app.command()(doctor)
 
 
 def _summarise(run: Any, evaluations: list[Any]) -> None:

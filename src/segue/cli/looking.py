@@ -1,4 +1,4 @@
-"""``check`` and ``view``: looking at data before training, and at what came of it."""
+"""``check``, ``view`` and ``doctor``: looking at data before training, at what came of it, and at the machine."""
 
 from __future__ import annotations
 
@@ -46,3 +46,18 @@ def view(run: Annotated[Path, typer.Argument(help="The run folder of a training.
     from segue.workflow.reporting import open_report
 
     result(str(open_report(run)))
+
+
+def doctor(data: Data = Path("data")) -> None:
+    """Say what this machine is, what is slow or wrong on it, and what to do.
+
+    Attach it to a report of a bug: it names no person, no patient and no folder. Exit code 4 if something is wrong.
+
+    Example: segue doctor
+    """
+    from segue.workflow.doctor import examine_machine, report
+
+    symptoms = list(examine_machine(data))
+    result("\n".join(report(symptoms)))
+    if any(symptom.state == "wrong" for symptom in symptoms):
+        raise typer.Exit(4)
