@@ -92,7 +92,8 @@ def segue(*words: object) -> list[object]:
 
 
 def run_segue(words: Sequence[object], log: Path, **options: Any) -> Watched:
-    return watch(segue(*words), log, {"PYTHONPATH": str(SOURCE)}, **options)
+    # Compiled once and kept, as pip does with what it installs (nnU-Net), whatever the environment says.
+    return watch(segue(*words), log, {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": ""}, **options)
 
 
 def bring(name: str, places: Places, files: Path) -> Set:

@@ -224,6 +224,7 @@ def prepare(
 
     Example: segue prepare msd/hippocampus
     """
+    from segue.prepare import unpacked_once
     from segue.workflow.experiment import load_experiment
     from segue.workflow.look import prepare_all
     from segue.workflow.planning import brought, make_plan
@@ -234,8 +235,10 @@ def prepare(
         **({"workers": workers} if workers else {}),
     }
     experiment = load_experiment(dataset, options, assignments or [])
-    planned = make_plan(experiment, brought(experiment), fit=False)
-    ready = prepare_all(planned.dataset, planned.sound, planned.plan, experiment.cache_folder, workers)
+    found = brought(experiment)
+    with unpacked_once(experiment.cache_folder):
+        planned = make_plan(experiment, found, fit=False)
+        ready = prepare_all(planned.dataset, planned.sound, planned.plan, experiment.cache_folder, workers)
     result(f"{len(ready)} cases prepared in {experiment.cache_folder}")
 
 

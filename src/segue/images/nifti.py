@@ -13,6 +13,7 @@ from jaxtyping import Num
 
 from segue.core.errors import DataError
 from segue.core.files import atomic_path
+from segue.core.lazy import import_without
 from segue.images.header import NIFTI_SUFFIXES, PAIR_SUFFIXES, ImageHeader
 from segue.images.labels import label_type
 from segue.volume import Geometry, Volume
@@ -208,10 +209,11 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def _header_type(size: int, in_two: bool) -> Any:
     """nibabel's class for headers of so many bytes, of one file or of two."""
-    from nibabel import nifti1, nifti2  # takes 0.15 s to import; many commands need no image
-
+    # Only now, and without pydicom: see segue.volume.geometry.orientations.
     if size == 348:
+        nifti1 = import_without("nibabel.nifti1", "pydicom")
         return nifti1.Nifti1PairHeader if in_two else nifti1.Nifti1Header
+    nifti2 = import_without("nibabel.nifti2", "pydicom")
     return nifti2.Nifti2PairHeader if in_two else nifti2.Nifti2Header
 
 

@@ -21,6 +21,7 @@ from segue.prepare.stacks import (
     stack_file,
     write_stack,
 )
+from segue.prepare.unpacked import unpacked_once
 
 __all__ = [
     "Budget",
@@ -64,6 +65,7 @@ __all__ = [
     "stack_file",
     "thumbnail",
     "twin_findings",
+    "unpacked_once",
     "with_missing",
     "write_stack",
 ]

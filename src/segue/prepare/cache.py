@@ -24,16 +24,18 @@ from segue.core.files import content_key, storage_fault
 from segue.core.seeds import generator
 from segue.prepare.choices import Normalisation, Plan
 from segue.prepare.examine import case_digest
-from segue.prepare.reading import read_channels, read_mask
-from segue.prepare.voxels import percentiles, where
+from segue.prepare.reading import read_mask
+from segue.prepare.unpacked import read_to_prepare
+from segue.prepare.voxels import between, percentiles, where
 from segue.volume import Geometry, Volume, resample_intensity
 
-_VERSION = 2
+_VERSION = 3
 _KEPT_FOREGROUND_VOXELS = 10_000
 _KEPT_LOOK_ALIKES = 1_000
 _LOOK_ALIKE_COMPONENTS = 20
 _LOOK_ALIKES = "look_alikes"
 _SUMMED_AT_ONCE = 1 << 20
+_COMPARED_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     key = folder.name
     if folder.exists():
         return PreparedCase(case, folder)
-    image = read_channels(case, task.card)
+    image = read_to_prepare(case, task.card, case_digest(case), task.cache)
     # Least and greatest tell: one NaN makes both NaN.
     if not np.isfinite([(channel.min(), channel.max()) for channel in image.array]).all():
         raise DataError("the image holds NaN or infinite values", where=case.id, remedy="run segue check")
@@ -230,11 +232,9 @@ def _look_alikes(image: Path, mask: Integer[np.ndarray, "i j k"], plan: Plan, ca
     alike = mask == 0
     for values, wanted in zip(np.load(image, mmap_mode="r", allow_pickle=False), plan.look_alikes, strict=True):
         if wanted is not None:
-            low, high = wanted
-            for part, slab in zip(alike, values, strict=True):  # a slice at a time, out of the file
-                part &= slab > low
-                if high is not None:
-                    part &= slab < high
+            few = max(1, _COMPARED_AT_ONCE // max(1, values[0].size))
+            for start in range(0, len(values), few):  # out of the file
+                alike[start : start + few] &= between(np.asarray(values[start : start + few]), *wanted)
     return _balanced(alike, case)
 
 
@@ -246,12 +246,13 @@ def _balanced(alike: Bool[np.ndarray, "i j k"], case: str) -> Int64[np.ndarray, 
     del components
     sizes = np.bincount(of)
     largest = np.argsort(sizes, kind="stable")[::-1][:_LOOK_ALIKE_COMPONENTS]
-    among = np.isin(of, largest)
-    found, of = found[among], of[among]
-    mixed = generator(0, "look-alikes", case).permutation(len(found))
-    in_order = mixed[np.argsort(of[mixed], kind="stable")]
-    rank = np.arange(len(found)) - np.searchsorted(of[in_order], of[in_order])
-    return np.sort(found[in_order[rank < _most_of_each(sizes[largest], _KEPT_LOOK_ALIKES)]])
+    most = _most_of_each(sizes[largest], _KEPT_LOOK_ALIKES)
+    random = generator(0, "look-alikes", case)
+    chosen = [found[:0]]
+    for component in largest:
+        voxels = found[of == component]
+        chosen.append(voxels if len(voxels) <= most else random.choice(voxels, most, replace=False))
+    return np.sort(np.concatenate(chosen))
 
 
 def _most_of_each(sizes: Integer[np.ndarray, " n"], total: int) -> int:

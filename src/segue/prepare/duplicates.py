@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from isal import isal_zlib
@@ -131,38 +132,45 @@ def thumbnail(image: Num[np.ndarray, "c i j 1"]) -> Float32[np.ndarray, "32 32"]
 
 
 def _content(image: Num[np.ndarray, "c i j k"]) -> int:
-    values = image
-    if values.dtype.kind == "b":
-        values = values.view(np.uint8)
-    elif values.dtype != np.uint8 and values.size:
-        values = _smallest(values)
+    values = image.view(np.uint8) if image.dtype.kind == "b" else image
+    kind = _smallest(values) if values.size else values.dtype
     # Channels last and rows outermost is how MedMNIST's pictures lie in memory, channel by channel how volumes do: no
-    # copy is made of them.
+    # copy is made of them, and some slices at a time of what is of another type.
     parts = [values.T] if image.shape[3] == 1 else [channel.T for channel in values]
-    head = repr((image.shape, values.dtype.kind, values.dtype.itemsize)).encode()
+    head = repr((image.shape, kind.kind, kind.itemsize)).encode()
     high, low = isal_zlib.crc32(head), isal_zlib.adler32(head)
     for part in parts:
-        voxels = np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
-        high, low = isal_zlib.crc32(voxels, high), isal_zlib.adler32(voxels, low)
+        few = max(1, _CHUNK_BYTES // max(1, part[:1].nbytes))
+        for start in range(0, len(part), few):
+            slices = part[start : start + few].astype(kind, copy=False)
+            if kind.kind == "f":
+                slices = slices + kind.type(0)  # -0 is 0
+            voxels = np.ascontiguousarray(slices).reshape(-1).view(np.uint8).data
+            high, low = isal_zlib.crc32(voxels, high), isal_zlib.adler32(voxels, low)
     return high << 32 | low
 
 
-def _smallest(values: np.ndarray) -> np.ndarray:
-    """The values in a type that depends on nothing but them."""
+def _smallest(values: np.ndarray) -> np.dtype[Any]:
+    """A type that holds the values and depends on nothing but them."""
+    if values.dtype == np.uint8:
+        return values.dtype
+    if values.dtype.kind == "c":
+        return np.dtype(np.complex128)
     low, high = values.min(), values.max()
-    if values.dtype.kind == "f":
-        if not (np.isfinite(low) and np.isfinite(high)) or max(-low, high) >= 2**53 or not _are_whole(values):
-            with np.errstate(over="ignore"):
-                single = values.astype(np.float32)
-            exact = values.dtype.itemsize <= 4 or np.array_equal(single.astype(values.dtype), values, equal_nan=True)
-            return (single if exact else values.astype(np.float64)) + np.float32(0)  # -0 is 0
-    elif values.dtype.kind == "c":
-        return values.astype(np.complex128)
+    if values.dtype.kind == "f" and not _are_whole(values, low, high):
+        return np.dtype(np.float32 if values.dtype.itemsize <= 4 or _are_single(values) else np.float64)
     kinds = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
-    return values.astype(next(k for k in kinds if np.iinfo(k).min <= int(low) and int(high) <= np.iinfo(k).max))
+    return np.dtype(next(k for k in kinds if np.iinfo(k).min <= int(low) and int(high) <= np.iinfo(k).max))
 
 
-def _are_whole(values: np.ndarray) -> bool:
+def _are_single(values: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return np.array_equal(values.astype(np.float32).astype(values.dtype), values, equal_nan=True)
+
+
+def _are_whole(values: np.ndarray, low: Any, high: Any) -> bool:
+    if not (np.isfinite(low) and np.isfinite(high)) or max(-low, high) >= 2**53:
+        return False
     # Slab by slab: mostly the first one tells.
     slabs = np.moveaxis(values, int(np.argmax(values.strides)), 0)
     return all(bool((slab == np.rint(slab)).all()) for slab in slabs)

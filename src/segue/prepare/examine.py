@@ -19,7 +19,8 @@ from segue.core.seeds import generator
 from segue.images import digest_of
 from segue.prepare.duplicates import signature
 from segue.prepare.finding import Finding, Severity
-from segue.prepare.reading import read_channels, read_mask
+from segue.prepare.reading import read_mask
+from segue.prepare.unpacked import read_to_examine
 from segue.prepare.voxels import counts_of, where
 from segue.volume import Volume
 
@@ -128,7 +129,7 @@ def examine(task: ExamineTask) -> Examination:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return Examination.model_validate_json(kept.read_bytes())
     try:
-        examination = _examined(case, card, digest)
+        examination = _examined(task, digest)
     except DataError as error:
         return _failed(case, error)
     if kept is not None:
@@ -142,14 +143,15 @@ def _failed(case: Case, error: DataError) -> Examination:
     return Examination(case=case.id, patient=case.patient, findings=[finding])
 
 
-def _examined(case: Case, card: Card, digest: str) -> Examination:
+def _examined(task: ExamineTask, digest: str) -> Examination:
+    case, card = task.case, task.card
     findings: list[Finding] = []
 
     def found(severity: Severity, what: str, value: object = None, remedy: str | None = None) -> None:
         text = None if value is None else str(value)
         findings.append(Finding(case=case.id, severity=severity, what=what, value=text, remedy=remedy))
 
-    image = read_channels(case, card)
+    image = read_to_examine(case, card, digest, task.cache)
     there = case.present(len(card.channels))
     for number in case.absent:
         found("note", f"channel {card.channels[number].name} is missing", "it is optional")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Integer, Num, Shaped
+from jaxtyping import Bool, Float16, Int64, Integer, Num, Shaped
 
 _AT_ONCE = 1 << 20
 
@@ -32,6 +33,24 @@ def _counted(values: Integer[np.ndarray, "*shape"]) -> tuple[int, Int64[np.ndarr
     for part in _parts(flat):
         counted += np.bincount(part - np.int64(lowest) if lowest else part, minlength=len(counted))
     return lowest, counted
+
+
+def between(values: Float16[np.ndarray, "*shape"], low: float, high: float | None) -> Bool[np.ndarray, "*shape"]:
+    """``(low < values) & (values < high)`` of halves without NaN, the limits rounded to halves.
+
+    By the numbers' bits: numpy takes fifty times as long to compare halves.
+    """
+    order = _ordered(values)
+    inside = order > _ordered(np.float16(low) + np.float16(0))  # -0 comes before 0, and is not less
+    if high is not None:
+        inside &= order < _ordered(-(np.float16(-high) + np.float16(0)))
+    return inside
+
+
+def _ordered(halves: Any) -> Any:
+    """Whole numbers that are in the order of the halves."""
+    bits = halves.view(np.int16)
+    return bits ^ ((bits >> 15) & 0x7FFF)
 
 
 def percentiles(values: Num[np.ndarray, "*shape"], wanted: Sequence[float]) -> tuple[float, ...]:

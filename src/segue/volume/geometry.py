@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+
+from segue.core.lazy import import_without
 
 # Two grids count as the same when no corner moves by more than this part of a voxel: headers store float32,
 # and writers round; a real shift is a tenth of a voxel and more.
@@ -50,9 +53,7 @@ class Geometry:
     @cached_property
     def axis_codes(self) -> str:
         """The direction in which each index grows: ``"RAS"``, ``"LPS"``, and 46 others."""
-        from nibabel.orientations import ornt2axcodes  # nibabel takes 0.15 s to import; many commands need no image
-
-        return "".join(ornt2axcodes(_orientation(self.affine[:3, :3].tobytes())))
+        return "".join(orientations().ornt2axcodes(_orientation(self.affine[:3, :3].tobytes())))
 
     @cached_property
     def voxel_ml(self) -> float:
@@ -105,20 +106,17 @@ class Geometry:
 
     def oriented(self, axis_codes: str = "RAS") -> Geometry:
         """The same grid with its indices growing along ``axis_codes``; no voxel changes its place."""
-        from nibabel.orientations import inv_ornt_aff
-
         transform = self.orientation_to(axis_codes)
         shape = [0, 0, 0]
         for axis, (target, _) in enumerate(transform):
             shape[int(target)] = self.shape[axis]
-        affine = self.affine @ inv_ornt_aff(transform, self.shape)
+        affine = self.affine @ orientations().inv_ornt_aff(transform, self.shape)
         return Geometry((shape[0], shape[1], shape[2]), affine)
 
     def orientation_to(self, axis_codes: str) -> Float64[np.ndarray, "3 2"]:
         """nibabel's orientation transform (target axis, flip) from this grid to ``axis_codes``."""
-        from nibabel.orientations import axcodes2ornt, ornt_transform
-
-        return ornt_transform(_orientation(self.affine[:3, :3].tobytes()), axcodes2ornt(tuple(axis_codes)))
+        wanted = orientations().axcodes2ornt(tuple(axis_codes))
+        return orientations().ornt_transform(_orientation(self.affine[:3, :3].tobytes()), wanted)
 
     def with_spacing(self, spacing_mm: tuple[float, float, float]) -> Geometry:
         """A grid over exactly the same field of view (outer voxel faces) with about this spacing.
@@ -144,15 +142,22 @@ class Geometry:
         return f"Geometry({_sizes(self.shape)}, {spacing} mm, {self.axis_codes})"
 
 
+def orientations() -> Any:
+    """nibabel's module of this name.
+
+    It takes 0.1 s to import, so that commands without an image do without, and 0.3 s with pydicom, which nibabel uses
+    for a rare kind of header extension.
+    """
+    return import_without("nibabel.orientations", "pydicom")
+
+
 @lru_cache(maxsize=256)
 def _orientation(linear: bytes) -> Float64[np.ndarray, "3 2"]:
     """nibabel's orientation of the 3x3 part of an affine: a singular value decomposition, asked for again and again,
     and the images of a dataset mostly have the same."""
-    from nibabel.orientations import io_orientation
-
     affine = np.eye(4)
     affine[:3, :3] = np.frombuffer(linear, np.float64).reshape(3, 3)
-    orientation = io_orientation(affine)
+    orientation = orientations().io_orientation(affine)
     orientation.setflags(write=False)
     return orientation
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from segue.volume.geometry import Geometry
+from segue.volume.geometry import Geometry, orientations
 from segue.volume.resample import resample_intensity, resample_labels
 
 Kind = Literal["intensity", "labels"]
@@ -41,11 +41,9 @@ class Volume:
         """The same voxels with indices growing along ``axis_codes``: permutation and flips, no interpolation."""
         if self.geometry.axis_codes == axis_codes:
             return self
-        from nibabel.orientations import apply_orientation
-
         transform = self.geometry.orientation_to(axis_codes)
         # apply_orientation acts on the leading axes: channels go last and come back.
-        array = np.moveaxis(apply_orientation(np.moveaxis(self.array, 0, -1), transform), -1, 0)
+        array = np.moveaxis(orientations().apply_orientation(np.moveaxis(self.array, 0, -1), transform), -1, 0)
         return replace(self, array=array, geometry=self.geometry.oriented(axis_codes))
 
     def resampled_to(self, geometry: Geometry, *, order: Literal[1, 3] = 3, fill: float = 0.0) -> Volume:
