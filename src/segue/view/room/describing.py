@@ -60,9 +60,7 @@ def _image(number: int, place: int, sheet: Sheet, cache: VolumeCache) -> dict[st
     }
 
 
-def _mask(
-    number: int, place: int, sheet: Sheet, cache: VolumeCache, labels: Mapping[int, str]
-) -> dict[str, Any]:
+def _mask(number: int, place: int, sheet: Sheet, cache: VolumeCache, labels: Mapping[int, str]) -> dict[str, Any]:
     try:
         ready = cache.ready(sheet, labels=True)
     except (SegueError, MemoryError, ValueError) as error:
@@ -76,9 +74,7 @@ def _mask(
 
 
 def _places(number: int, kind: str, place: int, ready: Ready) -> dict[str, Any]:
-    levels = {
-        level: f"/api/cases/{number}/{kind}/{place}/{level}/{ready.key}.nii.gz" for level in ready.files
-    }
+    levels = {level: f"/api/cases/{number}/{kind}/{place}/{level}/{ready.key}.nii.gz" for level in ready.files}
     return {
         "levels": levels,
         "bytes": {level: path.stat().st_size for level, path in ready.files.items()},

@@ -67,9 +67,7 @@ class Guard:
                     fields[name] = value
                 fields.setdefault("cache-control", "no-store")
                 if by_address:
-                    fields.append(
-                        "set-cookie", f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
-                    )
+                    fields.append("set-cookie", f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
         refusal = self._refusal(scope["method"], headers)

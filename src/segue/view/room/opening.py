@@ -21,6 +21,7 @@ from segue.view.colours import is_colour
 from segue.view.facts import RunFacts, read_facts
 from segue.view.room.levels import MOST_VOXELS
 from segue.view.room.shelf import Room, RoomCase, Sheet
+from segue.view.words import count
 from segue.volume import Geometry, Volume
 
 _PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -37,11 +38,21 @@ def room_of_dataset(dataset: Dataset, findings: Iterable[Finding] = ()) -> Room:
         found.setdefault(finding.case, []).append(finding)
     cases = [
         _case(case, dataset.card, split=case.split if dataset.has_own_split else "", findings=found.get(case.id, []))
-        for case in dataset.cases
+        for case in _all_of(dataset)
     ]
-    notes = [f"{len(dataset.left_out)} cases are not shown: the card leaves them out."] if dataset.left_out else []
+    by_card = len(dataset.left_out) - len(dataset.set_aside)
+    notes = [f"Not shown: {count(by_card, 'case')} that the card leaves out."] if by_card else []
     card = dataset.card
     return Room(card.title, "dataset", cases, card.labels, card.channels, root=dataset.root, card=card, notes=notes)
+
+
+def _all_of(dataset: Dataset) -> list[Case]:
+    """Also those that a verdict sets aside: here a person may take it back."""
+    return (
+        sorted([*dataset.cases, *dataset.set_aside], key=lambda case: case.id)
+        if dataset.set_aside
+        else list(dataset.cases)
+    )
 
 
 def runs_room(runs: Sequence[Run], datasets: Sequence[Dataset | None]) -> Room:
@@ -62,7 +73,7 @@ def runs_room(runs: Sequence[Run], datasets: Sequence[Dataset | None]) -> Room:
         )
     truths: dict[str, Case] = {}
     for dataset in datasets:
-        truths |= {case.id: case for case in dataset.cases} if dataset else {}
+        truths |= {case.id: case for case in _all_of(dataset)} if dataset else {}
     all_facts = [read_facts(run, truths) for run in runs]
     members = _members(all_facts, truths)
     remarks = _remarks(all_facts)
@@ -181,9 +192,7 @@ def _case(
     labels: Sequence[str] = (),
     predictions: Sequence[tuple[int, Path]] = (),
 ) -> RoomCase:
-    facts = {
-        str(name): str(value) for name, value in case.facts.items() if isinstance(value, str | int | float | bool)
-    }
+    facts = {str(name): str(value) for name, value in case.facts.items() if isinstance(value, str | int | float | bool)}
     if case.target is not None:
         classes = _classes_of(case, card)
         facts = {"class": ", ".join(classes) or "none", **facts}
@@ -368,4 +377,3 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names) or depth > 12:
             return names
         depth += 1
-

@@ -50,7 +50,9 @@ def serve(room: Room, *, browser: bool = True, cache: VolumeCache | None = None)
     )
     servers.append(uvicorn.Server(config))
     if missing := [name for name in SCRIPTS if not (ASSETS / name).exists()]:
-        say(f"the scripts of the page were never built ({', '.join(missing)}): make front, or pip install . builds them")
+        say(
+            f"the scripts of the page were never built ({', '.join(missing)}): make front, or pip install . builds them"
+        )
     far = bool(os.environ.get("SSH_CONNECTION"))
     result(address)
     for line in _advice(port, far, browser):
@@ -107,7 +109,9 @@ def _user() -> str:
 
 def _open(address: str) -> None:
     """Open a graphical browser; one that would take over the terminal is none."""
-    graphical = sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    graphical = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
     opened: Any = False
     try:
         opened = graphical and webbrowser.open(address)

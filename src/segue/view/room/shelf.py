@@ -123,9 +123,7 @@ class Room:
         for name, values in first.items():
             pairs = list(zip(values, second.get(name, []), strict=False))
             if any(isinstance(a, float) and isinstance(b, float) for a, b in pairs):
-                differences = [
-                    b - a if isinstance(a, float) and isinstance(b, float) else None for a, b in pairs
-                ]
+                differences = [b - a if isinstance(a, float) and isinstance(b, float) else None for a, b in pairs]
                 paired.append({"name": f"difference: {name}", "metric": name, "run": None, "values": differences})
         return paired
 

@@ -105,7 +105,9 @@ class VolumeCache:
             digests = [known_digest(path) for file in sheet.files for path in _plain_files(file)]
         except OSError as error:
             raise DataError(
-                "this file is not there any more" if isinstance(error, FileNotFoundError) else "this file cannot be read",
+                "this file is not there any more"
+                if isinstance(error, FileNotFoundError)
+                else "this file cannot be read",
                 where=error.filename,
                 value=error.strerror,
                 remedy="bring it back, or open the place where the data lie now",
