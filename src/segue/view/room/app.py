@@ -34,6 +34,7 @@ from segue.view.room.guard import Guard
 from segue.view.room.page import room_page
 from segue.view.room.shelf import Room, RoomCase, Sheet
 from segue.view.room.volumes import Ready, VolumeCache
+from segue.view.windows import CT_WINDOWS
 
 ASSETS = Path(str(resources.files("segue.view"))) / "assets"
 _FOR_EVER = "private, max-age=31536000, immutable"
@@ -105,6 +106,8 @@ class _Served:
                 "runs": [{"name": name, "trainings": self._trainings(place)} for place, name in enumerate(room.names)],
                 "cases": room.listing,
                 "verdicts": verdicts,
+                "windows": [{"name": w.name, "min": w.low, "max": w.high} for w in CT_WINDOWS],
+                "unfinished": any(not run.finished for run in room.runs),
                 "writable": room.root is not None and problem is None,
             }
         )

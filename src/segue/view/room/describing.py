@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from segue.core.errors import SegueError
+from segue.view.colours import label_colours
 from segue.view.picture import HU_WINDOW, SUV_WINDOW
 from segue.view.room.shelf import Room, Sheet
 from segue.view.room.volumes import Ready, VolumeCache
@@ -25,8 +26,10 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
     images, masks = case.sheets()
     # Unpacking and packing leave the interpreter: image and mask at once take as long as the larger one.
     with ThreadPoolExecutor(2) as pool:
-        told_images = list(pool.map(lambda pair: _image(number, *pair, cache), enumerate(images)))
-        told_masks = list(pool.map(lambda pair: _mask(number, *pair, cache, room.labels), enumerate(masks)))
+        told_images = list(pool.map(lambda place: _image(number, place, images[place], cache), range(len(images))))
+        told_masks = list(
+            pool.map(lambda place: _mask(number, place, masks[place], cache, room.labels), range(len(masks)))
+        )
     return {
         "id": case.id,
         "patient": case.patient if case.patient != case.id else "",
@@ -65,10 +68,12 @@ def _mask(number: int, place: int, sheet: Sheet, cache: VolumeCache, labels: Map
         ready = cache.ready(sheet, labels=True)
     except (SegueError, MemoryError, ValueError) as error:
         return {"name": sheet.name, "run": sheet.run, "problem": _in_words(error)}
+    names = {n: labels.get(n, f"label {n}") for n in (labels or range(1, int(ready.high) + 1))}
+    colours = label_colours(list(names.values()))
     return {
         "name": sheet.name,
         "run": sheet.run,
-        "labels": {str(n): labels.get(n, f"label {n}") for n in (labels or range(1, int(ready.high) + 1))},
+        "labels": {str(n): {"name": name, "colour": colours[name]} for n, name in names.items()},
         **_places(number, "masks", place, ready),
     }
 

@@ -128,7 +128,7 @@ def _remarks(all_facts: Sequence[RunFacts]) -> dict[str, list[Finding]]:
             severity = remark.severity if remark.severity in ("error", "warning", "note") else "error"
             finding = Finding.model_validate({**remark.model_dump(), "severity": severity})
             found.setdefault(remark.case, {})[str(finding)] = finding
-    return {case: findings for case, findings in found.items()}
+    return {case: list(told.values()) for case, told in found.items()}
 
 
 def _run_case(
@@ -149,7 +149,7 @@ def _run_case(
             if (found := facts.parts.get(measured)) and name in found.cases:
                 figures[number] = {**found.cases[name].labels, **found.cases[name].regions}
                 patient = found.cases[name].patient
-                labels |= {l: None for l, m in found.cases[name].labels.items() if m.get("truth_volume_ml")}
+                labels |= {label: None for label, m in found.cases[name].labels.items() if m.get("truth_volume_ml")}
             if (classes := facts.class_parts.get(measured)) and name in classes.cases:
                 answer = classes.cases[name]
                 patient = answer.patient
@@ -239,7 +239,7 @@ def _row_of(part: object) -> object:
 def _images(case: Case, card: Card) -> list[Sheet]:
     present = case.present(len(card.channels))
     if is_colour(card.channels):
-        form = ["colour", [_row_of(image) for image in case.images]]
+        form: object = ["colour", [_row_of(image) for image in case.images]]
         return [Sheet("picture", case.image_files, partial(read_channels, case, card), form, colour=True)]
     sheets = []
     for place, number in enumerate(present):
@@ -249,7 +249,7 @@ def _images(case: Case, card: Card) -> list[Sheet]:
             sheets.append(Sheet(channel.name, (image,), partial(_single, image), "image", image, channel.unit))
         else:
             read_one = partial(_channel, case, card, number)
-            form = ["channel", number, [_row_of(i) for i in case.images], list(case.absent), card.dimension]
+            form: object = ["channel", number, [_row_of(i) for i in case.images], list(case.absent), card.dimension]
             sheets.append(Sheet(channel.name, case.image_files, read_one, form, unit=channel.unit))
     return sheets
 

@@ -1,4 +1,4 @@
-"""The page of the reading room: a frame that scripts fill; without scripts that were built it says how to build them."""
+"""The page of the reading room: a frame that scripts fill; where they were never built it says how to build them."""
 
 from __future__ import annotations
 

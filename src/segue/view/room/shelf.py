@@ -42,7 +42,7 @@ class RoomCase:
     """One case of the list.
 
     Attributes:
-        sheets: makes the images and the masks when the case is opened: a list of 10,000 is shown without touching a file.
+        sheets: makes the images and the masks when the case is opened: a long list is shown without touching a file.
         figures: per run ``figures[label][metric]``.
         labels: names of the labels or classes that it is known to have.
         answers: per run what a classification says of it.

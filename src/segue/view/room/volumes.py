@@ -122,7 +122,7 @@ class VolumeCache:
             return None
         return Ready(
             key, {level: path for level, path in files.items() if path is not None},
-            {level: tuple(factors) for level, factors in told["coarse"].items()},  # type: ignore[misc]
+            {level: tuple(factors) for level, factors in told["coarse"].items()},
             tuple(told["shape"]), tuple(told["spacing_mm"]), told["low"], told["high"],
         )  # fmt: skip
 
@@ -174,7 +174,7 @@ def is_servable(path: Path | None) -> bool:
     import nibabel
 
     try:
-        header = nibabel.load(path).header
+        header: Any = nibabel.load(path).header  # type: ignore[attr-defined]
         told = read_header(path)
     except (DataError, OSError, ValueError, nibabel.filebasedimages.ImageFileError):
         return False
@@ -233,7 +233,7 @@ def _write_colour(volume: Volume, path: Path) -> None:
 
 
 def _plain_files(path: Path) -> list[Path]:
-    """What an image lies in: a file, that beside its header of the same name, or the files of a DICOM series' folder."""
+    """What an image lies in: a file, with the other half where it has two, or the files of a DICOM series' folder."""
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
     if suffix_of(path) in _IN_TWO_FILES and path.parent.is_dir():
