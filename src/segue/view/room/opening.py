@@ -249,7 +249,7 @@ def _images(case: Case, card: Card) -> list[Sheet]:
             sheets.append(Sheet(channel.name, (image,), partial(_single, image), "image", image, channel.unit))
         else:
             read_one = partial(_channel, case, card, number)
-            form: object = ["channel", number, [_row_of(i) for i in case.images], list(case.absent), card.dimension]
+            form = ["channel", number, [_row_of(i) for i in case.images], list(case.absent), card.dimension]
             sheets.append(Sheet(channel.name, case.image_files, read_one, form, unit=channel.unit))
     return sheets
 

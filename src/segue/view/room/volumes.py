@@ -174,7 +174,7 @@ def is_servable(path: Path | None) -> bool:
     import nibabel
 
     try:
-        header: Any = nibabel.load(path).header  # type: ignore[attr-defined]
+        header: Any = nibabel.load(path).header
         told = read_header(path)
     except (DataError, OSError, ValueError, nibabel.filebasedimages.ImageFileError):
         return False
