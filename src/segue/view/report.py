@@ -15,6 +15,8 @@ from segue.core.files import write_text
 from segue.train import Run
 from segue.view.classes import CLASS_SECTIONS
 from segue.view.facts import RunFacts, read_facts
+from segue.view.page_data import case_data, class_data, curve_data
+from segue.view.scripts import in_script, read_script, script_hash
 from segue.view.sections import SECTIONS, Section
 from segue.view.words import dice
 
@@ -23,7 +25,8 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
     """Write ``report.html`` into the run folder, whole or not at all, and return its path.
 
     What the run does not have yet (metrics, predictions, events) or has no more (images) is said in words in its
-    place. The page holds its style and its pictures, runs no script and loads nothing.
+    place. The page holds its style, its pictures, the data of its charts and one script, and loads nothing by itself;
+    without the script every table and picture is there all the same.
 
     Args:
         run: the run folder.
@@ -44,6 +47,7 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
     classified = facts.card is not None and facts.card.task == "classification"
     declared = CLASS_SECTIONS if classified else SECTIONS
     sections = [_rendered(environment, section, facts) for section in declared if section.applies(facts)]
+    script = read_script("report")
     page = environment.get_template("page.html").render(
         title=facts.card.title if facts.card else run.folder.name,
         dataset=facts.card.name if facts.card else None,
@@ -51,6 +55,9 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
         version=segue.__version__,
         finished=facts.environment.get("finished"),
         sections=sections,
+        data=in_script({"cases": case_data(facts), "curves": curve_data(facts), "classes": class_data(facts)}),
+        script=script,
+        script_source=script_hash(script) if script else "'none'",
     )
     write_text(run.report, page)
     return run.report

@@ -63,10 +63,9 @@ def _told(kept: dict[str, dict[str, np.ndarray]], classified: bool) -> str:
         else "not varied, since augmentation was switched off"
     )
     steps = {name: int(arrays["step"]) for name, arrays in kept.items()}
-    when = listed([
-        f"{'before the first step' if name == 'start' else f'after {count(step, "step")}'}"
-        for name, step in steps.items()
-    ])  # fmt: skip
+    when = listed(
+        ["before the first step" if name == "start" else f"after {count(step, 'step')}" for name, step in steps.items()]
+    )
     what = "images" if classified else "patches, each cut where most of it is labelled,"
     return f"The first training {what} {varied}, and what the network answers {when}. They were trained on."
 
