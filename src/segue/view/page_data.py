@@ -164,7 +164,8 @@ def curve_data(facts: RunFacts) -> dict[str, Any] | None:
         return None
     thin = max(1, -(-len(steps) // _MOST_POINTS))
     key = "dice" if not any("scores" in look for look in looks) else "scores"
-    names = list(dict.fromkeys(str(name) for look in looks for name in (look.get(key) or {})))
+    deciding = "" if key == "dice" else str(looks[-1].get("metric", "score"))
+    names = [n for n in dict.fromkeys(str(n) for look in looks for n in (look.get(key) or {})) if n != deciding]
     colours = label_colours(names)
     return {
         "steps": {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -19,10 +18,11 @@ from segue.view.curves import learning_curves
 from segue.view.facts import CaseFigures, Part, Remark, RunFacts
 from segue.view.folds import folds_section
 from segue.view.gallery import gallery
+from segue.view.page import Section
 from segue.view.page_data import cases_in_order
 from segue.view.samples import samples_section
 from segue.view.summary import PART_NAMES, summarise
-from segue.view.tiles import webp_uri
+from segue.view.tiles import webp_size, webp_uri
 from segue.view.windows import window_for
 from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
 
@@ -32,21 +32,6 @@ _MOST_LABEL_ROWS = 1200
 _MOST_COLUMNS = 12
 _MOST_EXAMPLES = 3
 _SECONDS = "seconds: "
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page; its template is ``<name>.html`` where it names no other."""
-
-    name: str
-    title: str
-    content: Callable[[RunFacts], dict[str, Any]]
-    shown_by: str | None = None
-    applies: Callable[[RunFacts], bool] = lambda facts: True
-
-    @property
-    def template(self) -> str:
-        return f"{self.shown_by or self.name}.html"
 
 
 def _summary(facts: RunFacts) -> dict[str, Any]:
@@ -170,6 +155,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
             {
                 **asdict(picture),
                 "src": webp_uri(picture.webp) if picture.webp else None,
+                "size": webp_size(picture.webp) if picture.webp else None,
                 "alt": f"{picture.case}: outlines of truth and prediction where they disagree most. {picture.figures}",
             }
             for picture in pictures
@@ -406,7 +392,7 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-SECTIONS = (
+SECTIONS: tuple[Section[RunFacts], ...] = (
     Section("summary", "In short", _summary),
     Section("measures", "How well", _measures),
     Section("folds", "Folds", folds_section, applies=lambda facts: bool(facts.folds)),

@@ -53,7 +53,7 @@ export function startCurves(data, mount) {
 
   function put(place, options, name) {
     const svg = Plot.plot({
-      width: widthOf(place), height: 280, marginLeft: 44, x: { label: "minutes of training", nice: false }, ...options,
+      width: widthOf(place), height: 290, marginLeft: 44, marginBottom: 42, x: { label: "minutes of training", nice: false }, ...options,
       style: { background: "none", fontSize: "12px" },
     })
     svg.setAttribute("role", "img")

@@ -54,7 +54,9 @@ export function startExplorer(data, mount) {
       form.append(choice("figure", data.metrics.map(titled), (n) => (state.metric = data.metrics[n])))
     if (data.parts.length > 1)
       form.append(choice("part", ["all", ...data.parts], (n) => (state.part = n ? n - 1 : null)))
-    for (const fact of data.facts) form.append(factFilter(fact))
+    // What differs from case to case is a name, not something to choose by.
+    const several = data.facts.filter((fact) => !fact.categories || (fact.categories.length > 1 && fact.categories.length < data.cases.length))
+    for (const fact of several) form.append(factFilter(fact))
     const search = el("input", { type: "search", placeholder: "name of a case", autocomplete: "off" })
     search.addEventListener("input", () => {
       state.search = search.value.toLowerCase()
@@ -145,6 +147,7 @@ export function startExplorer(data, mount) {
     const told = [`${chosen.length} of ${data.cases.length} cases`]
     if (state.answer)
       told.push(`truth “${data.labels[state.answer.truth].name}”, answer “${data.labels[state.answer.answer].name}”`)
+    if (data.wrong?.some(Boolean)) told.push("hollow points were answered wrongly")
     if (state.brushed) told.push("chosen in a chart; click beside the points to end the choice")
     status.textContent = told.join("; ")
   }
@@ -166,7 +169,7 @@ export function startExplorer(data, mount) {
       .map((label, column) => ({ label, column, value: median(points.filter((p) => p.column === column).map((p) => p.value)) }))
       .filter((row) => row.value !== null)
     for (const point of points) point.x = point.column + JITTER * scattered(point.n)
-    const narrow = widthOf(strip) < 420 || columns.length > 8
+    const narrow = columns.length > 1 && (widthOf(strip) < 420 || columns.length > 8)
     put(strip, points, {
       width: widthOf(strip),
       height: 320,
@@ -199,6 +202,7 @@ export function startExplorer(data, mount) {
     put(scatter, there, {
       width: widthOf(scatter),
       height: 320,
+      marginBottom: 42,
       x: { type: wide ? "log" : "linear", label: titled(metric), nice: true, ticks: 5, tickFormat: wide ? (v) => figure(v) : undefined, grid: true },
       y: yScale(),
       marks: [Plot.dot(there, look({ x: "x", y: "value" }, chosen))],
@@ -206,7 +210,11 @@ export function startExplorer(data, mount) {
   }
 
   function yScale() {
-    return { label: null, grid: true, nice: true, ...(state.metric.unit_interval ? { domain: [0, 1] } : {}) }
+    if (!state.metric.unit_interval) return { label: null, grid: true, nice: true }
+    // The same for every filter, so that points keep their height.
+    const known = Object.values(data.values[state.metric.name]).flat().filter((value) => value !== null)
+    const least = known.reduce((low, value) => Math.min(low, value), 1)
+    return { label: null, grid: true, domain: [Math.max(0, Math.floor(10 * (least - 0.03)) / 10), 1] }
   }
 
   function look(channels, chosen) {
