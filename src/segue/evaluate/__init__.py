@@ -4,7 +4,7 @@ from segue.evaluate.aggregation import Evaluation, aggregate, common_pixel_ml, d
 from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
 from segue.evaluate.comparing import Comparison, MeasuredRun, compare, read_measured
 from segue.evaluate.comparison_report import comparison_table, write_comparison
-from segue.evaluate.measures import PRESETS, Lesionwise, Measures, measures_for
+from segue.evaluate.measures import BY_NAME, PRESETS, Lesionwise, Measures, measures_for
 from segue.evaluate.naming import read_dataset_name, read_label_names
 from segue.evaluate.pairs import Pair, SuvImage, Wanted, names_of, pair_folders, pairs_of, suv_of
 from segue.evaluate.postprocessing import CaseComponents, choose_postprocessing, measure_components
@@ -12,6 +12,7 @@ from segue.evaluate.report import metrics_table, write_metrics
 from segue.evaluate.scores import CaseScores, score_pair
 
 __all__ = [
+    "BY_NAME",
     "PRESETS",
     "CaseComponents",
     "CaseScores",
