@@ -6,11 +6,12 @@ import { PLANES, drawMarks } from "./marks.js"
 import { readNifti, unpacked } from "./nifti.js"
 import { Panel } from "./panel.js"
 import { listenToPointer } from "./pointer.js"
-import { LAYOUTS, canDraw, makeScene, niivueImage } from "./scene.js"
+import { INVERTED, LAYOUTS, leaveScene, niivueImage, takeScene } from "./scene.js"
 import { presetsFor } from "./windows.js"
 
 const SHEARED_DEGREES = 1
 const MOST_ZOOM = 40
+const LAID_OVER = "hot"
 // In 3-D the labels show through the image.
 const HAZE = 0.25
 
@@ -83,8 +84,8 @@ export class Viewer {
     this.panel = new Panel(element, this)
   }
 
-  get canvas() {
-    return this.panel.canvas
+  get niivue() {
+    return this.scene?.niivue
   }
 
   get current() {
@@ -96,7 +97,6 @@ export class Viewer {
   }
 
   async load() {
-    if (!canDraw()) throw new Error("This browser cannot draw volumes: it offers no WebGL 2.")
     for (const given of this.options.volumes) {
       this.panel.busy(`Loading ${given.name}`)
       this.images.push(this.asImage(given, await fetched(given)))
@@ -106,7 +106,9 @@ export class Viewer {
       this.overlays.push(this.asOverlay(given, await fetched(given)))
     }
     if (this.closed) return
-    this.niivue = await makeScene(this.canvas)
+    const scene = await takeScene(this.panel.stage)
+    if (this.closed) return leaveScene(scene)
+    this.scene = scene
     this.niivue.afterDrawing = () => this.redrawMarks()
     const pet = this.images.findIndex((image, place) => place > 0 && image.unit === "SUV")
     if (this.current.unit === "HU" && pet > 0) this.over = pet
@@ -118,7 +120,7 @@ export class Viewer {
     this.home()
     listenToPointer(this.panel.stage, this, this.stopped.signal)
     listenToKeys(this.panel.stage, this, this.stopped.signal)
-    this.canvas.addEventListener("webglcontextlost", () => this.panel.lost(), { signal: this.stopped.signal })
+    scene.canvas.addEventListener("webglcontextlost", () => this.panel.lost(), { signal: this.stopped.signal })
     this.panel.busy("")
   }
 
@@ -128,13 +130,13 @@ export class Viewer {
     const presets = presetsFor(unit, image, own)
     const first = presets[0] ?? { min: 0, max: 255 }
     const [min, max] = [given.min ?? first.min, given.max ?? first.max]
-    const colormap = given.colormap ?? (unit === "SUV" && this.images.length ? "hot" : "gray")
+    const plain = given.inverted ?? unit === "SUV" ? INVERTED : "gray"
+    const colormap = given.colormap ?? plain
     const nv = niivueImage(finite(image), given.name, { colormap, min, max })
     nv.cal_min = min
     nv.cal_max = max
-    nv.colormapInvert = given.inverted ?? (unit === "SUV" && colormap === "gray")
     if (given.opacity !== undefined && this.images.length) this.mix = given.opacity
-    return { name: given.name, unit, image, nv, min, max, presets }
+    return { name: given.name, unit, image, nv, min, max, presets, colormap, over: given.colormap ?? LAID_OVER }
   }
 
   asOverlay(given, read) {
@@ -384,9 +386,11 @@ export class Viewer {
     const solid = this.layout === "3d"
     const filled = this.hidden ? [] : this.overlays.filter((overlay) => solid || overlay.style !== "outline")
     this.current.nv._opacity = solid && filled.length ? HAZE : 1
+    this.current.nv._colormap = this.current.colormap
     const layers = [this.current.nv]
     if (this.over >= 0) {
       this.images[this.over].nv._opacity = this.mix
+      this.images[this.over].nv._colormap = this.images[this.over].over
       layers.push(this.images[this.over].nv)
     }
     for (const overlay of filled) {
@@ -442,19 +446,13 @@ export class Viewer {
     for (const call of this.listeners.get(event) ?? []) call(told)
   }
 
-  /** Give the memory and the WebGL context back and leave the element empty. */
+  /** Give the memory back and leave the element empty. */
   close() {
     if (this.closed) return
     this.closed = true
     this.stopped.abort()
-    if (this.niivue) {
-      this.niivue.afterDrawing = () => {}
-      this.niivue.cleanup()
-      this.niivue.gl?.getExtension("WEBGL_lose_context")?.loseContext()
-      this.niivue.volumes = []
-      this.niivue.back = null
-      this.niivue.overlays = []
-    }
+    if (this.scene) leaveScene(this.scene)
+    this.scene = null
     this.tell("close")
     this.panel.remove()
     this.images = []

@@ -25,15 +25,12 @@ export class Panel {
     this.element = element
     this.id = `segue-viewer-${++serial}`
     addStyle()
-    this.canvas = make("canvas", { "aria-hidden": "true" })
     this.marks = make("canvas", { "aria-hidden": "true", class: "sv-marks" })
-    this.drawn = make("div", { class: "sv-drawn" }, this.canvas)
     this.status = make("p", { class: "sv-status", role: "status" }, "Loading")
     this.said = make("p", { class: "sv-unseen", "aria-live": "polite" })
     this.stage = make(
       "div",
       { class: "sv-stage", tabIndex: 0, role: "application", "aria-roledescription": "image viewer", "aria-describedby": `${this.id}-hint` },
-      this.drawn,
       this.marks,
       this.status,
     )
