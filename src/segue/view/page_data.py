@@ -266,8 +266,4 @@ def _number(value: object) -> float | None:
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:
     """Five digits are more than a chart shows, and half the bytes."""
-    return [
-        None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}") for value in values
-    ]
-
-
+    return [None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}") for value in values]

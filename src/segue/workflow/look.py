@@ -81,6 +81,8 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
             return check_images(images)
     else:
         dataset = open_dataset(reference, data)
+    for line in dataset.told_left_out:
+        say(line)
     # What was measured is kept for the training, but a check alone does not begin a data folder.
     cache = data / "prepared" if data.is_dir() else None
     with tempfile.TemporaryDirectory() as nowhere:
@@ -97,8 +99,11 @@ def holds_masks_or_arrays(path: Path) -> bool:
 def known_findings(dataset: Dataset) -> list[Finding]:
     """What the card knows to be wrong with cases that are here: left out, repaired, or to be looked at."""
     ids = {case.id for case in dataset.cases}
-    findings = [
-        Finding(case=name, severity="note", what=f"left out: {reason}") for name, reason in dataset.left_out.items()
+    aside = {case.id for case in dataset.set_aside}
+    findings = findings_of_verdicts(dataset) + [
+        Finding(case=name, severity="note", what=f"left out: {reason}")
+        for name, reason in dataset.left_out.items()
+        if name not in aside
     ]
     for defect in dataset.card.defects:
         for name in ids.intersection(defect.cases):
@@ -107,6 +112,19 @@ def known_findings(dataset: Dataset) -> list[Finding]:
             elif defect.action == "repair":
                 findings.append(Finding(case=name, severity="note", what=f"repaired: {defect.what}"))
     return findings
+
+
+def findings_of_verdicts(dataset: Dataset) -> list[Finding]:
+    """Per case that a verdict leaves out, who says so and why."""
+    return [
+        Finding(
+            case=case.id,
+            severity="note",
+            what=f"left out: {(verdict := dataset.verdicts[case.id])}",
+            value=", ".join(part for part in (verdict.by, verdict.when) if part) or None,
+        )
+        for case in dataset.set_aside
+    ]
 
 
 def check_series(found: Sequence[Series]) -> CheckResult:

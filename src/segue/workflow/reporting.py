@@ -24,7 +24,7 @@ def open_report(folder: Path) -> Path:
     if not run.report.exists() or any(path.stat().st_mtime > run.report.stat().st_mtime for path in figures):
         try:
             dataset = dataset_at(run.card(), Path(run.settings()["root"]))
-            truths = {case.id: case for case in dataset.cases}
+            truths = {case.id: case for case in (*dataset.cases, *dataset.set_aside)}
         except DataError as error:
             say(f"without pictures: {error}")
             truths = {}
