@@ -2,7 +2,7 @@
 
 from segue.evaluate.aggregation import Evaluation, aggregate, common_pixel_ml, distance_unit
 from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
-from segue.evaluate.comparing import Comparison, MeasuredRun, compare, read_measured
+from segue.evaluate.comparing import RISES, Comparison, MeasuredRun, Versus, compare, paired_figures, read_measured
 from segue.evaluate.comparison_report import comparison_table, write_comparison
 from segue.evaluate.measures import BY_NAME, PRESETS, Lesionwise, Measures, measures_for
 from segue.evaluate.naming import read_dataset_name, read_label_names
@@ -14,6 +14,7 @@ from segue.evaluate.scores import CaseScores, score_pair
 __all__ = [
     "BY_NAME",
     "PRESETS",
+    "RISES",
     "CaseComponents",
     "CaseScores",
     "ClassEvaluation",
@@ -25,6 +26,7 @@ __all__ = [
     "Measures",
     "Pair",
     "SuvImage",
+    "Versus",
     "Wanted",
     "aggregate",
     "aggregate_classes",
@@ -38,6 +40,7 @@ __all__ = [
     "metrics_table",
     "names_of",
     "pair_folders",
+    "paired_figures",
     "pairs_of",
     "read_dataset_name",
     "read_label_names",

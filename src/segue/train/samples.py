@@ -110,7 +110,9 @@ def _of_masks(found: list[Sample], plan: Plan) -> dict[str, np.ndarray]:
         labelled = np.count_nonzero(known, axis=tuple(other for other in range(3) if other != axis))
         place = int(labelled.argmax()) if labelled.any() else labels.shape[axis] // 2
         kept.append((_cut(image.numpy(), axis + 1, place), _cut(labels, axis, place), _cut(answer, axis, place)))
-    pixels, low, high = zip(*(_bytes(image[: min(_MOST_CHANNELS, len(plan.channels))]) for image, _, _ in kept), strict=True)
+    pixels, low, high = zip(
+        *(_bytes(image[: min(_MOST_CHANNELS, len(plan.channels))]) for image, _, _ in kept), strict=True
+    )
     thin = -(-max(kept[0][1].shape) // _MOST_SIDE)
     steps = [step * thin for other, step in enumerate(plan.spacing_mm) if other != axis]
     return {

@@ -59,9 +59,7 @@ def draw_case(task: PictureTask) -> bytes:
         image = read_channels(case, task.card)
         truth = read_mask(case.label) if case.label is not None and all(path.exists() for path in case.files) else None
         prediction = read_labels(task.prediction) if task.prediction.exists() else None
-        return small_picture(
-            image, task.card.channels, task.labels, truth, prediction, most_bytes=task.most_bytes
-        )
+        return small_picture(image, task.card.channels, task.labels, truth, prediction, most_bytes=task.most_bytes)
     except SegueError as error:
         raise DataError(error.what, where=case.id, value=error.value, remedy=error.remedy) from error
     except (OSError, MemoryError, ValueError) as error:

@@ -10,7 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
 from segue.evaluate import BY_NAME
+from segue.metrics import Kind, reliability, roc_points
 from segue.view.colours import label_colours
 from segue.view.facts import CaseFigures, ClassFigures, ClassPart, Part, RunFacts
 from segue.view.metric_words import METRIC_WORDS, MetricWords
@@ -160,7 +164,8 @@ def curve_data(facts: RunFacts) -> dict[str, Any] | None:
         return None
     thin = max(1, -(-len(steps) // _MOST_POINTS))
     key = "dice" if not any("scores" in look for look in looks) else "scores"
-    names = list(dict.fromkeys(str(name) for look in looks for name in (look.get(key) or {})))
+    deciding = "" if key == "dice" else str(looks[-1].get("metric", "score"))
+    names = [n for n in dict.fromkeys(str(n) for look in looks for n in (look.get(key) or {})) if n != deciding]
     colours = label_colours(names)
     return {
         "steps": {
@@ -180,6 +185,63 @@ def curve_data(facts: RunFacts) -> dict[str, Any] | None:
         "labels": [{"name": name, "colour": colours[name]} for name in names],
         "resumed": _rounded([_minutes(event) for event in facts.of("resumed")]),
     }
+
+
+def class_data(facts: RunFacts) -> dict[str, Any]:
+    """ROC curve of each class and calibration, by part; empty unless the run is a classification."""
+    kind: Kind = (facts.card.classes if facts.card else None) or "multi-class"
+    found = {}
+    for name, part in facts.class_parts.items():
+        if not part.cases:
+            continue
+        truth, scores = truth_and_scores(part)
+        colours = label_colours(part.classes)
+        # Of two classes that exclude each other one curve says all: the other is its mirror image.
+        chosen = range(len(part.classes) - 1, len(part.classes)) if kind == "binary" else range(len(part.classes))
+        curves = []
+        for place in chosen:
+            label, points = part.classes[place], roc_points(truth[:, place], scores[:, place])
+            if points is not None:
+                kept = _corners(*points)
+                curves.append({
+                    "name": label, "colour": colours[label], "auc": part.mean(label, "auc").value,
+                    "false": _rounded(points[0][kept].tolist()), "found": _rounded(points[1][kept].tolist()),
+                })  # fmt: skip
+        bins = reliability(truth, scores, kind)
+        found[PART_NAMES[name]] = {
+            "roc": curves,
+            "calibration": {
+                "confidence": _rounded(bins.confidence.tolist()),
+                "accuracy": _rounded(bins.accuracy.tolist()),
+                "answers": bins.answers.tolist(),
+                "lowest": lowest_confidence(kind, len(part.classes)),
+            },
+        }
+    return found
+
+
+def _corners(wrong: Float[np.ndarray, " points"], found: Float[np.ndarray, " points"]) -> Integer[np.ndarray, " kept"]:
+    """The points that a curve needs: those where it turns, and of very many an even choice."""
+    slopes = np.arctan2(np.diff(found), np.diff(wrong))
+    turns = np.flatnonzero(np.abs(np.diff(slopes)) > 1e-9) + 1
+    kept = np.concatenate([[0], turns, [len(wrong) - 1]])
+    return kept if len(kept) <= _MOST_POINTS else kept[np.linspace(0, len(kept) - 1, _MOST_POINTS).astype(int)]
+
+
+def lowest_confidence(kind: Kind, classes: int) -> float:
+    """The least probability that an answer can have."""
+    return 0.5 if kind in ("binary", "multi-label") else 1 / max(1, classes)
+
+
+def truth_and_scores(part: ClassPart) -> tuple[Bool[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """Which classes each case has, and the probability of each, in the order of the part's cases and classes."""
+    names = part.classes
+    truth = [
+        [name in case.truth if case.several else name == case.truth for name in names] for case in part.cases.values()
+    ]
+    scores = [[case.probabilities.get(name, 0.0) for name in names] for case in part.cases.values()]
+    shape = (len(part.cases), len(names))
+    return np.array(truth, dtype=bool).reshape(shape), np.array(scores, dtype=float).reshape(shape)
 
 
 def _score_name(looks: Sequence[Mapping[str, Any]]) -> str:
@@ -204,8 +266,4 @@ def _number(value: object) -> float | None:
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:
     """Five digits are more than a chart shows, and half the bytes."""
-    return [
-        None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}") for value in values
-    ]
-
-
+    return [None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}") for value in values]

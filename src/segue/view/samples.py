@@ -13,7 +13,7 @@ from PIL import Image
 from segue.core.errors import DataError
 from segue.view.colours import is_colour
 from segue.view.facts import RunFacts
-from segue.view.tiles import Tile, as_webp, draw_tile, side_by_side, webp_uri
+from segue.view.tiles import Tile, as_webp, draw_tile, side_by_side, webp_size, webp_uri
 from segue.view.words import count, listed, percent
 
 _HEIGHT_PX = 168
@@ -63,10 +63,9 @@ def _told(kept: dict[str, dict[str, np.ndarray]], classified: bool) -> str:
         else "not varied, since augmentation was switched off"
     )
     steps = {name: int(arrays["step"]) for name, arrays in kept.items()}
-    when = listed([
-        f"{'before the first step' if name == 'start' else f'after {count(step, "step")}'}"
-        for name, step in steps.items()
-    ])  # fmt: skip
+    when = listed(
+        ["before the first step" if name == "start" else f"after {count(step, 'step')}" for name, step in steps.items()]
+    )
     what = "images" if classified else "patches, each cut where most of it is labelled,"
     return f"The first training {what} {varied}, and what the network answers {when}. They were trained on."
 
@@ -90,7 +89,7 @@ def _of_masks(facts: RunFacts, kept: dict[str, dict[str, np.ndarray]]) -> list[d
                 answer = _upright(kept[when]["answer"][place])
                 tiles.append(replace(tiles[0], prediction=answer, title=title))
         picture = as_webp(side_by_side([draw_tile(tile) for tile in tiles]), _MOST_BYTES)
-        shown.append({"src": webp_uri(picture), "case": name, "told": "",
+        shown.append({"src": webp_uri(picture), "size": webp_size(picture), "case": name, "told": "",
                       "alt": f"A training patch of {name} with the outlines of the truth, and beside it the answers."})  # fmt: skip
     return shown
 
@@ -112,7 +111,8 @@ def _of_classes(facts: RunFacts, kept: dict[str, dict[str, np.ndarray]]) -> list
             for when, arrays in kept.items()
         ]
         told = f"{listed(truth, 3) or 'nothing'}: {', '.join(answers)}"
-        shown.append({"src": webp_uri(as_webp(draw_tile(tile), _MOST_BYTES)), "case": name, "told": told,
+        picture = as_webp(draw_tile(tile), _MOST_BYTES)
+        shown.append({"src": webp_uri(picture), "size": webp_size(picture), "case": name, "told": told,
                       "alt": f"The training image {name}. {told}"})  # fmt: skip
     return shown
 

@@ -135,3 +135,8 @@ def as_webp(picture: Image.Image, most_bytes: int) -> bytes:
 def webp_uri(webp: bytes) -> str:
     """The picture as an address that a page can hold."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode("ascii")
+
+
+def webp_size(webp: bytes) -> tuple[int, int]:
+    """Columns and rows, so that a page keeps the room for a picture before it is decoded."""
+    return Image.open(io.BytesIO(webp)).size

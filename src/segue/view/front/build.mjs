@@ -17,6 +17,7 @@ const made = await build({
   charset: "ascii", // a page's own encoding cannot spoil it
   legalComments: "none", // all of them are in LICENSES.txt
   logLevel: "warning",
+  loader: { ".css": "text" },
   metafile: true,
 })
 
