@@ -173,7 +173,8 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
         look_at_header(path, read_forms(path), image.geometry, found)
     spread = {number: spread_sample(image.array[number]) for number in there}
     for number in there:
-        look_at_unit(card.channels[number], spread[number], *map(float, ranges[number]), found)
+        low, high = ranges[number]
+        look_at_unit(card.channels[number], spread[number], float(low), float(high), found)
     labels = None
     facts: dict[int, LabelFacts] = {}
     voxels: dict[int, int] = {}

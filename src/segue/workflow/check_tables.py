@@ -63,8 +63,7 @@ def write_tables(checked: CheckResult, folder: Path) -> list[Path]:
             # A number that begins with a minus is no formula.
             rows.append([*map(spreadsheet_text, texts), *place, verdict])
     table = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if any("\r" in str(cell) for row in rows for cell in row) else csv.QUOTE_MINIMAL
-    csv.writer(table, lineterminator="\n", quoting=quoting).writerows(rows)
+    csv.writer(table, "unix").writerows(rows)
     listed, content = folder / "check.csv", folder / "check.json"
     with atomic_path(listed) as temporary:
         temporary.write_bytes(table.getvalue().encode("utf-8", "surrogateescape"))

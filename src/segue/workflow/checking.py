@@ -182,7 +182,9 @@ def write_check(checked: CheckResult, output: Path | None) -> list[Path]:
     Raises:
         MachineError: the disk is full or the folder may not be written.
     """
+    from segue.view.check_page import CheckFacts, write_check_page
     from segue.workflow.check_tables import write_tables
 
     folder = output or Path("checks") / (re.sub(r"[^\w.-]+", "_", checked.name).strip("._") or "check")
-    return write_tables(checked, folder)
+    facts = CheckFacts(checked.name, checked.looked_at, checked.findings, checked.dataset, checked.examinations)
+    return [write_check_page(folder / "check.html", facts), *write_tables(checked, folder)]

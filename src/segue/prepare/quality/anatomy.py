@@ -24,7 +24,7 @@ def label_findings(examinations: Sequence[Examination], card: Card, cases: Seque
     unlabelled = {case.id: set(case.unlabelled) for case in cases}
     annotated = {case.id for case in cases if case.label is not None}
     read = [e for e in examinations if e.case in annotated and e.label_voxels]
-    findings = _never_drawn(read, card, unlabelled)
+    findings = _never_drawn(read, card, unlabelled) + _empty(read)
     for number, name in card.labels.items():
         drawn = [e for e in read if number not in unlabelled[e.case]]
         having = [(e, facts) for e in drawn if (facts := e.label_facts.get(number)) is not None]
@@ -59,6 +59,23 @@ def _never_drawn(read: Sequence[Examination], card: Card, unlabelled: dict[str, 
             remedy="nothing: there they are unknown, not absent; they are neither learnt nor measured",
         )
         for numbers, count in kinds.items()
+    ]
+
+
+def _empty(read: Sequence[Examination]) -> list[Finding]:
+    """Masks without anything, where nearly all have something."""
+    empty = [e for e in read if not any(e.label_voxels.values())]
+    if not empty or len(read) < LEAST_CASES or len(empty) > (1 - _NEARLY_ALL) * len(read):
+        return []
+    return [
+        Finding(
+            case=e.case,
+            severity="warning",
+            what="the mask is empty, and nearly all cases have something",
+            value=f"{len(read) - len(empty)} of {len(read)} have",
+            remedy="look whether it was forgotten",
+        )
+        for e in empty
     ]
 
 
@@ -97,7 +114,7 @@ def _volumes(name: str, having: _Having) -> list[Finding]:
             size=float(abs(away[place])),
             at_mm=having[place][1].centre_mm,
         )
-        for place in np.flatnonzero((np.abs(z) > _Z) & (np.abs(away) > np.log(_FACTOR)))
+        for place in np.flatnonzero((np.abs(z) > _Z) & (np.abs(away) > np.log(_FACTOR))).tolist()
     ]
 
 

@@ -41,8 +41,8 @@ def grid_outliers(examinations: Sequence[Examination], card: Card) -> list[Findi
     findings = _orientations(known)
     if card.dimension == 2:
         return findings
-    spacing = np.log([e.spacing_mm for e in known])
-    extent = np.log([np.multiply(e.shape, e.spacing_mm) for e in known])
+    spacing = np.log([e.spacing_mm or () for e in known])
+    extent = np.log([np.multiply(e.shape or (), e.spacing_mm or ()) for e in known])
     flat = np.array([min(e.shape or (0,)) == 1 for e in known])
     for e, one in zip(known, flat, strict=True):
         if one and flat.mean() < 1 - _USUAL:
@@ -61,7 +61,7 @@ def grid_outliers(examinations: Sequence[Examination], card: Card) -> list[Findi
     ):
         z = np.stack([robust_z(column, 0.05) for column in table.T], axis=1)
         away = np.abs(table - np.median(table, axis=0))
-        for place in np.flatnonzero(((np.abs(z) > _Z) & (away > np.log(_FACTOR))).any(axis=1)):
+        for place in np.flatnonzero(((np.abs(z) > _Z) & (away > np.log(_FACTOR))).any(axis=1)).tolist():
             if flat[place]:
                 continue
             axis = int(np.abs(z[place]).argmax())
@@ -242,9 +242,9 @@ def _unlike(name: str, having: _Having, absolute: bool) -> list[Finding]:
     usual = np.median(inner, axis=0)
     distance = np.abs(inner - usual).mean(axis=1)
     least = _SHAPE_DISTANCE * (float(usual[-1] - usual[0]) or 1.0)
-    places = np.flatnonzero((robust_z(distance) > _Z) & (distance > least))
+    places = np.flatnonzero((robust_z(distance) > _Z) & (distance > least)).tolist()
     if len(places) > _GROUP * len(having):
-        farthest = places[np.argsort(-distance[places])][:3]
+        farthest = sorted(places, key=lambda place: -distance[place])[:3]
         return [
             Finding(
                 case="",
