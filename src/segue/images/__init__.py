@@ -1,6 +1,7 @@
 """Reading and writing images."""
 
 from segue.images.aligning import Aligned, align
+from segue.images.forms import Forms, read_forms
 from segue.images.header import (
     NIFTI_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -26,6 +27,7 @@ __all__ = [
     "WRITTEN_SUFFIXES",
     "Aligned",
     "ArrayHeader",
+    "Forms",
     "ImageHeader",
     "align",
     "array_headers",
@@ -36,6 +38,7 @@ __all__ = [
     "map_array",
     "read",
     "read_array",
+    "read_forms",
     "read_geometry",
     "read_header",
     "read_labels",

@@ -25,7 +25,7 @@ import numpy as np
 from isal import isal_zlib
 from jaxtyping import Bool, Float, Float32, Int64, Integer, Num, UInt64
 
-from segue.prepare.finding import Finding
+from segue.prepare.quality.finding import Finding
 
 _SMALLEST = 8
 _THUMBNAIL = 32
