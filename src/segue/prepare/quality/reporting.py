@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from segue.prepare.quality.finding import Finding, Severity
 
 Place = tuple[float, float, float]
 
 
+@runtime_checkable
 class Found(Protocol):
     """Takes a finding; see :class:`Finding` for what the arguments mean."""
 

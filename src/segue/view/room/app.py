@@ -234,7 +234,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise HTTPException(413, "a verdict is short")
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise HTTPException(400, "this is no JSON") from None
     if not isinstance(body, dict):
         raise HTTPException(400, "an object is expected")

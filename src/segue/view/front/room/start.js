@@ -298,7 +298,7 @@ export async function start() {
   listenToKeys({
     j: () => step(1),
     k: () => step(-1),
-    a: () => say("accept"),
+    v: () => say("accept"),
     f: () => say("flag"),
     x: () => say("exclude"),
     u: () => say(null),
