@@ -140,6 +140,7 @@ export async function start() {
     list.mark(number)
     title()
     keep(mm, step)
+    at("case-body").append(at("facts")) // out of the viewer that is closed now
     view.close()
     at("facts").replaceChildren(make("p", { class: "small", text: "Opening …" }))
     at("viewers").setAttribute("aria-busy", "true")
@@ -148,7 +149,7 @@ export async function start() {
       if (mine !== state.turn) return
       state.told = told
       caseFacts(at("facts"), told, runs, number, { goto: (place) => view.at(place), errors })
-      if (told.images.some((image) => image.levels)) await view.show(told, beside, mm)
+      if (told.images.some((image) => image.levels)) await view.show(told, beside, mm, (viewers) => viewers.length === 1 && viewers[0].panel.side.append(at("facts")))
       else at("viewers").replaceChildren(make("p", { class: "problem", text: told.images[0]?.problem ?? "This case has no image." }))
       if (mine === state.turn) {
         status(`${cases.id[number]}, case ${list.place() + 1} of ${list.length}`)

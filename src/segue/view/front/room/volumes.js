@@ -47,7 +47,8 @@ const hasFirst = (told) => [...told.images, ...told.masks].some((sheet) => sheet
 
 /**
  * Show a case in `element`. `runs`: [{number, name}] that are shown beside each other (none: one viewer).
- * `moved(value, place)` is called with the viewer's value when the crosshair moves, `said(text)` with what is shown.
+ * `moved(value)` is called with the viewer's value when the crosshair moves, `said(text)` with what is shown,
+ * `show(…, drawn)` calls `drawn(viewers)` when the first picture is there.
  */
 export function viewing(element, { windows, moved, said }) {
   let opened = [] // {viewer, run, pane}
@@ -89,11 +90,13 @@ export function viewing(element, { windows, moved, said }) {
 
   return {
     close,
-    async show(told, runs, at) {
+    async show(told, runs, at, drawn = () => {}) {
       close()
       const mine = turn
       const first = hasFirst(told)
       if (!(await fill(told, first ? "first" : "full", runs, at, mine))) return
+      drawn(opened.map(({ viewer }) => viewer))
+      if (!at && opened.length) toLabels(opened[0].viewer)
       said(resolutionOf(told, first ? "first" : "full"))
       if (!first) return
       await painted()
@@ -109,6 +112,14 @@ export function viewing(element, { windows, moved, said }) {
     get viewers() {
       return opened.map(({ viewer }) => viewer)
     },
+  }
+}
+
+/** A case opens where there is something: in the middle of the first label that it has. */
+function toLabels(viewer) {
+  for (const overlay of viewer.overlays) {
+    const place = overlay.labels.findIndex((label) => label.present)
+    if (place >= 0) return viewer.goTo(overlay, place + 1)
   }
 }
 
