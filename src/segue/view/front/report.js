@@ -24,5 +24,5 @@ function start(mount, still, begin) {
 const explorer = data.cases ? start(found("explorer"), found("cases-table"), (mount) => startExplorer(data.cases, mount)) : null
 if (data.curves) start(found("curves-live"), found("curves-still"), (mount) => startCurves(data.curves, mount))
 if (data.classes) startClasses(data.classes, data.cases, explorer)
-if (data.comparison) startComparison(data.comparison)
+if (data.comparison) startComparison(data.comparison, data.reports)
 document.documentElement.dataset.ready = "yes"
