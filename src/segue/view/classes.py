@@ -241,5 +241,5 @@ CLASS_SECTIONS: tuple[Section[RunFacts], ...] = (
     Section("calibration", "Calibration", _calibration, "charts"),
     Section("mistakes", "Most confident mistakes", _mistakes),
     Section("cases", "Every case", _cases, "class_cases"),
-    *(_SHARED[name] for name in ("folds", "curves", "samples", "plan", "data", "environment")),
+    *(_SHARED[name] for name in ("viewer", "folds", "curves", "samples", "plan", "data", "environment")),
 )

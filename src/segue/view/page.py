@@ -47,13 +47,16 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters["dice"] = dice
-    script = read_script("report")
+    script, theme = read_script("report"), read_script("theme")
+    hashes = " ".join(script_hash(text) for text in (script, theme) if text)
     return environment.get_template("page.html").render(
         **context,
         sections=[_rendered(environment, section, facts) for section in sections if section.applies(facts)],
         data=in_script(data),
         script=script,
-        script_source=script_hash(script) if script else "'none'",
+        theme=theme,
+        # Beside its own script a page loads those that lie with it, wherever it lies; none from the network.
+        script_source=f"{hashes} 'self' file:" if hashes else "'none'",
     )
 
 

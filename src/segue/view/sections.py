@@ -23,6 +23,7 @@ from segue.view.page_data import cases_in_order
 from segue.view.samples import samples_section
 from segue.view.summary import PART_NAMES, summarise
 from segue.view.tiles import webp_size, webp_uri
+from segue.view.volumes import viewer_section
 from segue.view.windows import window_for
 from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
 
@@ -398,6 +399,7 @@ SECTIONS: tuple[Section[RunFacts], ...] = (
     Section("folds", "Folds", folds_section, applies=lambda facts: bool(facts.folds)),
     Section("pictures", "Best, median and worst", _pictures),
     Section("cases", "Every case", _cases),
+    Section("viewer", "Images", viewer_section),
     Section("curves", "Learning curves", _curves),
     Section("samples", "What the network saw", samples_section),
     Section("plan", "Plan", _plan),

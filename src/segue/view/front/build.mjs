@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { build } from "esbuild"
 
 const ASSETS = "../assets"
-const entries = ["viewer", "report", "check", "room"].filter((name) => existsSync(`${name}.js`))
+const entries = ["theme", "viewer", "report", "check", "room"].filter((name) => existsSync(`${name}.js`))
 
 mkdirSync(ASSETS, { recursive: true })
 const made = await build({

@@ -3,6 +3,7 @@ import { startClasses } from "./report/classes.js"
 import { startComparison } from "./report/comparison.js"
 import { startCurves } from "./report/curves.js"
 import { startExplorer } from "./report/explorer.js"
+import { startVolumes } from "./report/volumes.js"
 
 const data = JSON.parse(document.getElementById("page-data").textContent)
 const found = (id) => document.getElementById(id)
@@ -24,5 +25,6 @@ function start(mount, still, begin) {
 const explorer = data.cases ? start(found("explorer"), found("cases-table"), (mount) => startExplorer(data.cases, mount)) : null
 if (data.curves) start(found("curves-live"), found("curves-still"), (mount) => startCurves(data.curves, mount))
 if (data.classes) startClasses(data.classes, data.cases, explorer)
+if (data.volumes) startVolumes(data.volumes, found("viewer"))
 if (data.comparison) startComparison(data.comparison, data.reports)
 document.documentElement.dataset.ready = "yes"

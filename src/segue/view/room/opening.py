@@ -19,7 +19,7 @@ from segue.prepare import Finding, read_channels, read_mask
 from segue.train import Run
 from segue.view.colours import is_colour
 from segue.view.facts import RunFacts, read_facts
-from segue.view.room.levels import MOST_VOXELS
+from segue.view.levels import MOST_VOXELS
 from segue.view.room.shelf import Room, RoomCase, Sheet
 from segue.view.words import count
 from segue.volume import Geometry, Volume

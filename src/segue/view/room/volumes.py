@@ -22,7 +22,7 @@ from segue.core.errors import DataError, MachineError
 from segue.core.files import atomic_path, content_key, known_digest, write_json
 from segue.images import read_header, suffix_of, write
 from segue.view.colours import colour_bytes
-from segue.view.room.levels import FIRST_VOXELS, MOST_VOXELS, ONCE, Factors, coarser, factors_for
+from segue.view.levels import FIRST_VOXELS, MOST_VOXELS, ONCE, Factors, coarser, factors_for
 from segue.view.room.shelf import Sheet
 from segue.volume import Volume
 

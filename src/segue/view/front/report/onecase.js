@@ -9,7 +9,11 @@ import { el, figure, swatch, titled } from "./dom.js"
 export function showCase(data, n, mount) {
   const picture = document.querySelector(`[data-gallery] > [data-n="${n}"] img`)
   const shown = picture ? el("img", { src: picture.getAttribute("src"), alt: picture.getAttribute("alt") }) : null
-  const close = el("button", { type: "button", class: "plain", onclick: () => (mount.hidden = true) }, "close")
+  const shut = () => {
+    mount.hidden = true
+    document.dispatchEvent(new CustomEvent("segue:close"))
+  }
+  const close = el("button", { type: "button", class: "plain", onclick: shut }, "close")
   const told = [data.parts[data.part[n]], data.patients[n]].filter(Boolean)
   for (const fact of data.facts) {
     const value = fact.categories ? fact.categories[fact.values[n]] : fact.numbers[n]

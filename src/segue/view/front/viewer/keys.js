@@ -10,6 +10,7 @@ export const KEYS = [
   ["+ − 0", "larger, smaller, whole image"],
   ["[ ] { }", "narrower, wider, darker, brighter window"],
   ["W", "next preset of the window"],
+  ["N", "voxels as squares, or smooth"],
   ["O", "hide and show all outlines and fillings"],
   ["?", "this list"],
 ]
@@ -86,6 +87,9 @@ function pressed(event, viewer) {
     case "w":
     case "W":
       return done(() => viewer.nextPreset())
+    case "n":
+    case "N":
+      return done(() => viewer.setSquares())
     case "o":
     case "O":
       return done(() => viewer.hideOverlays())

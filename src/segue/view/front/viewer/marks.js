@@ -55,9 +55,11 @@ export function drawMarks(context, viewer, size) {
       if (overlay.style !== "filled") outline(context, viewer, overlay, tile, place)
     })
     crosshair(context, tile, viewer.cross)
-    if (viewer.marked) letters(context, tile)
-    title(context, tile, viewer.planesShown > 1 && tile.plane === viewer.active && viewer.focused)
-    scaleBar(context, tile)
+    if (viewer.marked) {
+      letters(context, tile)
+      title(context, tile, viewer.planesShown > 1 && tile.plane === viewer.active && viewer.focused)
+      scaleBar(context, tile)
+    }
     context.restore()
   }
 }

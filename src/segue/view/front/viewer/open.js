@@ -7,10 +7,12 @@ import { readNifti, unpacked } from "./nifti.js"
 import { Panel } from "./panel.js"
 import { listenToPointer } from "./pointer.js"
 import { INVERTED, LAYOUTS, leaveScene, niivueImage, takeScene } from "./scene.js"
-import { presetsFor } from "./windows.js"
+import { presetsFor, startingWith } from "./windows.js"
 
 const SHEARED_DEGREES = 1
 const MOST_ZOOM = 40
+// A picture of fewer pixels is shown as them, as an image viewer enlarges it.
+const SMALL_PICTURE = 256
 const LAID_OVER = "hot"
 // In 3-D the labels show through the image.
 const HAZE = 0.25
@@ -116,6 +118,7 @@ export class Viewer {
     if (this.flat) this.active = this.flat
     this.panel.build()
     this.arrange()
+    this.setSquares(this.flat !== null && Math.max(...this.current.image.dims) <= SMALL_PICTURE)
     this.setLayout(this.flat ?? this.options.layout ?? "planes")
     this.home()
     listenToPointer(this.panel.stage, this, this.stopped.signal)
@@ -127,9 +130,8 @@ export class Viewer {
   asImage(given, image) {
     const unit = given.unit ?? "arbitrary"
     const own = this.images.length === 0 ? (this.options.windows ?? []) : []
-    const presets = presetsFor(unit, image, own)
-    const first = presets[0] ?? { min: 0, max: 255 }
-    const [min, max] = [given.min ?? first.min, given.max ?? first.max]
+    const presets = startingWith(given, presetsFor(unit, image, own))
+    const { min, max } = presets[0] ?? { min: 0, max: 255 }
     const plain = given.inverted ?? unit === "SUV" ? INVERTED : "gray"
     const colormap = given.colormap ?? plain
     const nv = niivueImage(finite(image), given.name, { colormap, min, max })
@@ -335,6 +337,12 @@ export class Viewer {
     const found = typeof named === "number" ? this.overlays[named] : this.overlays.find(({ name }) => name === named)
     if (!found) throw new Error(`There is no overlay named ${named}.`)
     return found
+  }
+
+  /** Voxels as squares, or smooth between their middles. */
+  setSquares(squares = !this.squares) {
+    this.squares = squares
+    this.niivue.setInterpolation(squares)
   }
 
   // ---- zoom

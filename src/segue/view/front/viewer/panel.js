@@ -82,10 +82,13 @@ export class Panel {
 
   build() {
     const { viewer } = this
-    this.bar.append(this.layouts(), this.windows(), this.tools())
+    this.bar.append(...(viewer.flat ? [] : [this.layouts()]), this.windows(), this.tools())
     if (viewer.images.length > 1 || viewer.images.some(({ image }) => image.frames > 1)) this.side.append(this.imageChoice())
     if (viewer.overlays.length) this.side.append(this.labelTable())
-    this.side.append(this.place())
+    if (viewer.marked) this.side.append(this.place())
+    // A picture with nothing to choose beside it takes the whole width.
+    this.side.hidden = !this.side.children.length
+    this.root.classList.toggle("sv-alone", this.side.hidden)
     if (viewer.sheared) this.side.append(make("p", { class: "sv-note" }, "The voxel axes of this image are not at right angles: the slices are drawn as if they were. Millimetres and values are right."))
     this.fillHelp()
     viewer.on("move", (value) => this.tellValue(value))
@@ -93,10 +96,9 @@ export class Panel {
 
   layouts() {
     const { viewer } = this
-    const names = viewer.flat ? [viewer.flat] : Object.keys(LAYOUT_NAMES)
+    const names = Object.keys(LAYOUT_NAMES)
     const group = make("div", { class: "sv-group", role: "group", "aria-label": "Layout" })
     const buttons = new Map()
-    if (viewer.flat) return group
     for (const name of names) {
       const button = make("button", { type: "button", "aria-pressed": "false", onclick: () => viewer.setLayout(name) }, LAYOUT_NAMES[name])
       buttons.set(name, button)
@@ -304,17 +306,20 @@ export class Panel {
   }
 
   tellValue({ mm, voxel, values, labels }) {
-    const parts = values.map(({ name, unit, value }) => `${name} ${words(value)}${value === null || unit === "arbitrary" ? "" : ` ${unit}`}`)
+    const parts = values.map(({ name, unit, value }) => `${name} ${words(value)}${value === null || !unit || unit === "arbitrary" ? "" : ` ${unit}`}`)
     const found = labels.map(({ name, label }) => `${name}: ${label ?? "–"}`)
     const at = mm.map((x) => x.toFixed(1).replace(/^-/, "−"))
+    // Nobody knows how large the pixels of a picture are.
+    const where = this.viewer.marked
+      ? [`x ${at[0]}  y ${at[1]}  z ${at[2]} mm`, `voxel ${voxel.join(", ")}`]
+      : [`pixel ${voxel.filter((_, axis) => this.viewer.current.image.dims[axis] > 1).join(", ")}`]
     this.readout.replaceChildren(
-      make("span", {}, `x ${at[0]}  y ${at[1]}  z ${at[2]} mm`),
-      make("span", {}, `voxel ${voxel.join(", ")}`),
+      ...where.map((part) => make("span", {}, part)),
       ...[...parts, ...found].map((part) => make("span", { class: "sv-value" }, part)),
     )
     clearTimeout(this.timer)
     // For a screen reader: once the crosshair stands still, and only while the stage is in use.
-    if (this.viewer.focused) this.timer = setTimeout(() => (this.said.textContent = [...parts, ...found, `at ${at.join(", ")} mm`].join("; ")), SAY_AFTER_MS)
+    if (this.viewer.focused) this.timer = setTimeout(() => (this.said.textContent = [...parts, ...found, ...where].join("; ")), SAY_AFTER_MS)
   }
 }
 

@@ -26,3 +26,14 @@ export function presetsFor(unit, image, own = []) {
   if (most > least && (most !== high || least !== low)) found.push({ name: "least to most", min: least, max: most })
   return found
 }
+
+/** The presets with the one first that the caller began with; percentiles that he took of other voxels stay one. */
+export function startingWith({ min, max }, presets) {
+  if (!(max > min) || !presets.length) return presets
+  const same = presets.find((one) => one.min === min && one.max === max)
+  if (same) return [same, ...presets.filter((one) => one !== same)]
+  const [first, ...others] = presets
+  const near = (a, b) => Math.abs(a - b) <= 0.1 * (first.max - first.min)
+  if (near(first.min, min) && near(first.max, max)) return [{ name: first.name, min, max }, ...others]
+  return [{ name: "as opened", min, max }, ...presets]
+}
