@@ -49,16 +49,24 @@ def check(
 
 def view(
     what: Annotated[list[str], typer.Argument(metavar="WHAT", help="Runs, a dataset, a folder, or images.")],
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a run's report.html again, of several the page that compares them.")
+    ] = False,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
     data: Data = Path("data"),
 ) -> None:
     """Look at data, results and a training that is going, in the browser.
 
     Serves them to this machine alone until Ctrl-C; from a remote machine through ssh. Verdicts on cases are written
-    to verdicts.csv beside the data.
+    to verdicts.csv beside the data. With --report: one file that needs no server, for later and for others.
 
     Example: segue view runs/hippo
     """
+    if report:
+        from segue.workflow.reporting import renew_report
+
+        result(str(renew_report([Path(name) for name in what], browser=not no_browser)))
+        return
     from segue.view.room import serve
     from segue.workflow.reading_room import open_room
 

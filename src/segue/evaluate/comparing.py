@@ -192,8 +192,7 @@ def compare(runs: Sequence[MeasuredRun], most_named: int = 3) -> Comparison:
             first, second, _ = raw[number][label, metric]
             differences[number].append(_difference(label, metric, first, second, result, p))
     pairs = [
-        _versus(one, other, part, rows, most_named)
-        for (one, other, part), rows in zip(found, differences, strict=True)
+        _versus(one, other, part, rows, most_named) for (one, other, part), rows in zip(found, differences, strict=True)
     ]
     return Comparison(pairs, list(runs))
 

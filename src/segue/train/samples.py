@@ -46,8 +46,8 @@ def write_samples(
 
     Of a segmentation one slice of each patch, where most of it is labelled: ``images`` ``(n, c, rows, columns)`` as
     bytes between ``low`` and ``high`` ``(n, c)`` in the network's units, ``truth`` and ``answer`` ``(n, rows,
-    columns)``, and ``spacing_mm`` of rows and columns. Of a classification ``truth`` and ``answer`` are ``(n, classes)``.
-    Rows and columns are the patch's first and second axis that is not cut.
+    columns)``, and ``spacing_mm`` of rows and columns. Of a classification ``truth`` and ``answer`` are ``(n,
+    classes)``. Rows and columns are the patch's first and second axis that is not cut.
 
     Args:
         network: left as it is; it answers in evaluation mode.

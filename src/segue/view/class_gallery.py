@@ -53,7 +53,9 @@ def names_of(answer: str | list[str]) -> str:
     return listed(answer, 4) if answer else "nothing"
 
 
-def _mistake(facts: RunFacts, part: str, name: str, figures: ClassFigures, most_bytes: int, number: int | None) -> Mistake:
+def _mistake(
+    facts: RunFacts, part: str, name: str, figures: ClassFigures, most_bytes: int, number: int | None
+) -> Mistake:
     png, problem = None, None
     try:
         if facts.card is None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segue.core.errors import DataError
 from segue.view.colours import is_colour
@@ -89,8 +88,8 @@ def _of_masks(facts: RunFacts, kept: dict[str, dict[str, np.ndarray]]) -> list[d
                 answer = _upright(kept[when]["answer"][place])
                 tiles.append(replace(tiles[0], prediction=answer, title=title))
         picture = as_webp(side_by_side([draw_tile(tile) for tile in tiles]), _MOST_BYTES)
-        shown.append({"src": webp_uri(picture), "size": webp_size(picture), "case": name, "told": "",
-                      "alt": f"A training patch of {name} with the outlines of the truth, and beside it the answers."})  # fmt: skip
+        alt = f"A training patch of {name} with the outlines of the truth, and beside it the answers."
+        shown.append(_shown(picture, name, "", alt))
     return shown
 
 
@@ -112,9 +111,12 @@ def _of_classes(facts: RunFacts, kept: dict[str, dict[str, np.ndarray]]) -> list
         ]
         told = f"{listed(truth, 3) or 'nothing'}: {', '.join(answers)}"
         picture = as_webp(draw_tile(tile), _MOST_BYTES)
-        shown.append({"src": webp_uri(picture), "size": webp_size(picture), "case": name, "told": told,
-                      "alt": f"The training image {name}. {told}"})  # fmt: skip
+        shown.append(_shown(picture, name, told, f"The training image {name}. {told}"))
     return shown
+
+
+def _shown(picture: bytes, case: str, told: str, alt: str) -> dict[str, Any]:
+    return {"src": webp_uri(picture), "size": webp_size(picture), "case": case, "told": told, "alt": alt}
 
 
 def _of_truth(arrays: dict[str, np.ndarray], place: int) -> float:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
@@ -96,7 +97,8 @@ def _fill(canvas: np.ndarray, where: np.ndarray, colour: tuple[int, int, int]) -
 def _write(picture: Image.Image, tile: Tile) -> None:
     ink, halo = ("black", "white") if tile.light else ("white", "black")
     draw, font = ImageDraw.Draw(picture), _font(max(9, min(13, picture.height // 10)))
-    middle, style = picture.height / 2, {"fill": ink, "stroke_fill": halo, "stroke_width": 1, "font": font}
+    middle = picture.height / 2
+    style: dict[str, Any] = {"fill": ink, "stroke_fill": halo, "stroke_width": 1, "font": font}
     for text, x, anchor in ((tile.marks[0], 2, "lm"), (tile.marks[1], picture.width - 2, "rm")):
         if text:
             draw.text((x, middle), text, anchor=anchor, **style)
@@ -121,7 +123,7 @@ def side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
 
 
 def as_webp(picture: Image.Image, most_bytes: int) -> bytes:
-    """The picture as a WebP of at most so many bytes, as good as that allows; of the least quality where nothing fits."""
+    """The picture as a WebP of at most so many bytes, as good as that allows; where nothing fits, the least good."""
     found = b""
     for quality in (72, 58, 42, 25, 10):
         target = io.BytesIO()

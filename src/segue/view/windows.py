@@ -18,14 +18,14 @@ class Window:
 
 SOFT_TISSUE = Window("soft tissue", -160.0, 240.0)
 LUNG = Window("lung", -1350.0, 150.0)
-BONE = Window("bone", -450.0, 1050.0)
+BONE = Window("bone", -500.0, 1300.0)
 BRAIN = Window("brain", 0.0, 80.0)
 CT_WINDOWS = (SOFT_TISSUE, LUNG, BONE, BRAIN)
 
 # What a label's or a dataset's name says of where one looks; soft tissue wherever it says nothing.
 _WORDS = {
     LUNG: r"lungs?|pulmonary|airways?|bronch\w*|trachea|emphysema|covid\w*|pneumo\w*",
-    BONE: r"bones?|verteb\w*|spines?|ribs?|sacrum|pelvi\w*|hips?|femur\w*|skull|mandible|teeth|tooth|clavicul\w*|clavicle"
+    BONE: r"bones?|verteb\w*|spines?|ribs?|sacrum|pelvi\w*|hips?|femur\w*|skull|mandible|teeth|tooth|clavic\w*"
     r"|scapul\w*|humerus|sternum|fractures?",
     BRAIN: r"brain|intracranial|ha?emorrhages?|strokes?|ischa?emi\w*|hematomas?|haematomas?|ventricles?|cerebr\w*",
 }

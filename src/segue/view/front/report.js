@@ -26,5 +26,5 @@ const explorer = data.cases ? start(found("explorer"), found("cases-table"), (mo
 if (data.curves) start(found("curves-live"), found("curves-still"), (mount) => startCurves(data.curves, mount))
 if (data.classes) startClasses(data.classes, data.cases, explorer)
 if (data.volumes) startVolumes(data.volumes, found("viewer"))
-if (data.comparison) startComparison(data.comparison)
+if (data.comparison) startComparison(data.comparison, data.reports)
 document.documentElement.dataset.ready = "yes"

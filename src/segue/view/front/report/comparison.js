@@ -5,18 +5,22 @@ import { el, figure, labelButtons, onWidth, shortened, titled, widthOf } from ".
 
 const MOST_LABELS = 8
 
-/** @param {object[]} pairs of `segue.view.comparison.comparison_data` */
-export function startComparison(pairs) {
+/**
+ * @param {object[]} pairs of `segue.view.comparison.comparison_data`
+ * @param {Record<string, string>} reports address of the report of each run, by its letter
+ */
+export function startComparison(pairs, reports) {
   for (const [number, pair] of pairs.entries()) {
     const mount = document.getElementById(`paired-${number}`)
-    if (mount && pair.metrics.length) startPaired(pair, mount)
+    if (mount && pair.metrics.length) startPaired(pair, mount, reports)
     const differences = document.getElementById(`differences-${number}`)
     if (differences && pair.metrics.length) startDifferences(pair, differences)
   }
 }
 
-function startPaired(pair, mount) {
-  const shown = new Set(pair.labels.map((_, n) => n).slice(0, MOST_LABELS))
+function startPaired(pair, mount, reports) {
+  // The mean says most; where there is none, the first labels.
+  const shown = new Set(pair.labels.length > 1 && pair.labels[0].name === "all" ? [0] : pair.labels.map((_, n) => n).slice(0, MOST_LABELS))
   let metric = pair.metrics[0]
   const [both, change] = [chartFrame("Each case in both runs"), chartFrame("Difference of each case")]
   const select = el("select", {}, ...pair.metrics.map((one, n) => el("option", { value: n }, titled(one))))
@@ -25,12 +29,14 @@ function startPaired(pair, mount) {
     draw()
   })
   const live = []
+  const chosen = el("p", { class: "chosen", role: "status", hidden: true })
   const told = el("p", { class: "status", role: "status" })
   const labels = pair.labels.map((label) => ({ ...label, name: label.title }))
   mount.replaceChildren(
     el("div", { class: "controls" }, el("form", { class: "toolbar" }, el("label", {}, "figure ", select)),
       labels.length > 1 ? labelButtons(labels, shown, draw) : null),
     told,
+    chosen,
     el("div", { class: "charts-linked" }, ...[both, change].map((frame) => el("figure", {}, el("figcaption", { class: "chart-title" }), frame))),
   )
   mount.hidden = false
@@ -93,10 +99,20 @@ function startPaired(pair, mount) {
         `${pair.one} ${figure(point.one, metric)}, ${pair.other} ${figure(point.other, metric)}`,
         `difference ${figure(point.other - point.one, metric).replace("-", "−")}`,
       ],
-      open: (n) => document.dispatchEvent(new CustomEvent("segue:open", { detail: { case: pair.cases[n] } })),
+      open,
       select: () => {},
       hover: (n) => live.forEach((chart) => chart.mark(n)),
     }))
+  }
+
+  /** Each run's own report has the pictures of a case. */
+  function open(n) {
+    const name = pair.cases[n]
+    const links = [pair.one, pair.other].filter((letter) => reports[letter]).map((letter) =>
+      el("a", { href: `${reports[letter]}#case=${encodeURIComponent(name)}` }, `in the report of ${letter}`))
+    chosen.replaceChildren(el("strong", {}, name), ...links.flatMap((link) => [" ", link]))
+    chosen.hidden = false
+    document.dispatchEvent(new CustomEvent("segue:open", { detail: { case: name } }))
   }
 
   function title(frame, text) {

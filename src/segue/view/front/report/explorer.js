@@ -169,7 +169,8 @@ export function startExplorer(data, mount) {
       .map((label, column) => ({ label, column, value: median(points.filter((p) => p.column === column).map((p) => p.value)) }))
       .filter((row) => row.value !== null)
     for (const point of points) point.x = point.column + JITTER * scattered(point.n)
-    const narrow = columns.length > 1 && (widthOf(strip) < 420 || columns.length > 8)
+    const letters = columns.map((label) => Math.min(20, data.labels[label].name.length))
+    const narrow = columns.length > 1 && 7.5 * Math.max(...letters) * columns.length > widthOf(strip) - 50
     put(strip, points, {
       width: widthOf(strip),
       height: 320,
@@ -291,6 +292,12 @@ export function startExplorer(data, mount) {
   table.changed = update
   onWidth(charts, update)
   update()
+  const asked = decodeURIComponent(location.hash.match(/^#case=(.+)$/)?.[1] ?? "")
+  // Whoever listens for cases that are opened may start after this script.
+  if (data.cases.includes(asked)) setTimeout(() => {
+    open(data.cases.indexOf(asked))
+    one.scrollIntoView({ block: "center" })
+  })
   return {
     /** Only the cases with this truth and this answer; null for all. */
     filterAnswer(answer) {
