@@ -77,7 +77,7 @@ def _kinds(facts: CheckFacts) -> dict[str, Any]:
             "what": group.what,
             "cases": group.cases,
             "remedy": group.remedy,
-            "worst": [(f.case, f.value) for f in group.findings[:_NAMED]],
+            "worst": [(f.case, f.measured) for f in group.findings[:_NAMED]],
             "more": len(group.findings) - _NAMED,
         }
         for group in groups[:_MOST_KINDS]
@@ -104,7 +104,7 @@ def _all(facts: CheckFacts) -> dict[str, Any]:
     groups = facts.groups
     verdicts = {} if facts.dataset is None else {name: v.verdict for name, v in facts.dataset.verdicts.items()}
     rows = [
-        [SEVERITIES.index(f.severity), f.case, number, f.value or "", verdicts.get(f.case, "")]
+        [SEVERITIES.index(f.severity), f.case, number, f.measured, verdicts.get(f.case, "")]
         for number, group in enumerate(groups)
         for f in group.findings
     ]

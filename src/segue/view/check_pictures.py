@@ -123,14 +123,12 @@ def _grey(section: np.ndarray, whole: np.ndarray, channel: Channel) -> UInt8[np.
 def _outline(picture: Image.Image, labels: np.ndarray, names: Mapping[int, str]) -> Image.Image:
     rows = np.arange(picture.height) * labels.shape[0] // picture.height
     columns = np.arange(picture.width) * labels.shape[1] // picture.width
-    large = labels[np.ix_(rows, columns)]
-    edge = np.zeros(large.shape, np.bool_)
-    edge[1:] |= large[1:] != large[:-1]
-    edge[:, 1:] |= large[:, 1:] != large[:, :-1]
-    inside = np.maximum(large, np.roll(large, 1, 0))
+    large = np.pad(labels[np.ix_(rows, columns)], 1, mode="edge")
     pixels = np.array(picture)
     for place, number in enumerate(names):
-        pixels[edge & (inside == number)] = _OUTLINES[place % len(_OUTLINES)]
+        there = large == number
+        inner = there[:-2, 1:-1] & there[2:, 1:-1] & there[1:-1, :-2] & there[1:-1, 2:]
+        pixels[there[1:-1, 1:-1] & ~inner] = _OUTLINES[place % len(_OUTLINES)]
     return Image.fromarray(pixels)
 
 
