@@ -384,8 +384,19 @@ class Page(HTMLParser):
 
     @property
     def pictures(self) -> list[bytes]:
+        """Charts and the large pictures of cases."""
+        return self._embedded("png")
+
+    @property
+    def small_pictures(self) -> list[bytes]:
+        """Those of the gallery and of the samples."""
+        return self._embedded("webp")
+
+    def _embedded(self, kind: str) -> list[bytes]:
+        start = f"data:image/{kind};base64,"
         sources = [value for tag, name, value in self.attributes if tag == "img" and name == "src"]
-        return [base64.b64decode(value.removeprefix("data:image/png;base64,"), validate=True) for value in sources]
+        assert all(value.startswith(("data:image/png;base64,", "data:image/webp;base64,")) for value in sources)
+        return [base64.b64decode(v.removeprefix(start), validate=True) for v in sources if v.startswith(start)]
 
 
 @pytest.fixture

@@ -50,11 +50,19 @@ def check(
         raise typer.Exit(3)
 
 
-def view(run: Annotated[Path, typer.Argument(help="The run folder of a training.")]) -> None:
-    """Open the report of a run in the browser.
+def view(
+    what: Annotated[list[str], typer.Argument(metavar="WHAT", help="Runs, a dataset, a folder, or images.")],
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+    data: Data = Path("data"),
+) -> None:
+    """Look at data, results and a training that is going, in the browser.
+
+    Serves them to this machine alone until Ctrl-C; from a remote machine through ssh. Verdicts on cases are written
+    to verdicts.csv beside the data.
 
     Example: segue view runs/hippo
     """
-    from segue.workflow.reporting import open_report
+    from segue.view.room import serve
+    from segue.workflow.reading_room import open_room
 
-    result(str(open_report(run)))
+    serve(open_room(what, data), browser=not no_browser)
