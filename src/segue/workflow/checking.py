@@ -20,7 +20,7 @@ from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
 from segue.images import image_stem, is_image, read, read_forms
 from segue.prepare import Examination, Finding, dataset_findings
 from segue.prepare.quality.geometry import look_at_axes, look_at_header
-from segue.prepare.quality.reporting import Collected
+from segue.prepare.quality.reporting import Found
 from segue.workflow.look import findings_of_verdicts, look_at, workers_for_files
 
 
@@ -154,7 +154,7 @@ def check_images(paths: Sequence[Path], folder: Path, workers: int | None = None
 
 def _check_image(task: tuple[Path, str]) -> list[Finding]:
     path, name = task
-    found = Collected(name)
+    found = Found(name)
     try:
         volume = read(path)
         forms = read_forms(path)
