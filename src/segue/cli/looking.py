@@ -30,7 +30,7 @@ def check(
     """
     from segue.workflow.check_tables import finding_lines
     from segue.workflow.checking import check as run_check
-    from segue.workflow.checking import write_check
+    from segue.workflow.checking import fixed, write_check
     from segue.workflow.inspecting import describe
 
     checked = run_check(what, data, workers)
@@ -43,6 +43,9 @@ def check(
         result(f"all of it: {', '.join(map(str, written))}")
     for line in finding_lines(checked):
         result(line)
+    if fix is not None:
+        for line in fixed(checked, fix):
+            result(line)
     if checked.errors:
         raise typer.Exit(3)
 

@@ -15,6 +15,7 @@ from segue.images.header import (
 from segue.images.labels import as_labels
 from segue.images.masks import read_masks
 from segue.images.npz import ArrayHeader, array_headers, read_array
+from segue.images.placing import place_as_read, place_like
 from segue.images.reading import read, read_geometry, read_header, read_labels
 from segue.images.rows import digest_of, map_array, read_row
 from segue.images.writing import WRITTEN_SUFFIXES, write
@@ -36,6 +37,8 @@ __all__ = [
     "image_stem",
     "is_image",
     "map_array",
+    "place_as_read",
+    "place_like",
     "read",
     "read_array",
     "read_forms",

@@ -22,7 +22,7 @@ from segue.prepare.quality.finding import Finding
 from segue.prepare.quality.geometry import look_at_axes, look_at_extent, look_at_header, look_at_noise
 from segue.prepare.quality.intensities import LEVELS, look_at_unit, spread_sample
 from segue.prepare.quality.labels import LabelFacts, look_for_emptiness, measure_labels
-from segue.prepare.quality.reporting import Collected, Found
+from segue.prepare.quality.reporting import Found
 from segue.prepare.reading import read_channels, read_mask
 from segue.prepare.voxels import counts_of, where
 from segue.volume import Volume
@@ -157,7 +157,7 @@ def _failed(case: Case, error: DataError) -> Examination:
 
 
 def _examined(case: Case, card: Card, digest: str) -> Examination:
-    found = Collected(case.id)
+    found = Found(case.id)
     image = read_channels(case, card)
     there = case.present(len(card.channels))
     for number in case.absent:

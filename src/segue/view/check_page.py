@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 import segue
 from segue.catalogue import Dataset
@@ -20,6 +13,7 @@ from segue.core.files import write_text
 from segue.prepare import SEVERITIES, Examination, Finding, Group, grouped
 from segue.view.check_pictures import Shot, shots
 from segue.view.distributions import HEIGHT, WIDTH, Chart, charts
+from segue.view.page import Section, render_page
 from segue.view.sections import data_uri
 
 _NAMED = 5
@@ -46,15 +40,6 @@ class CheckFacts:
         return grouped(self.findings)
 
 
-@dataclass(frozen=True)
-class CheckSection:
-    """One part of the page; its template is ``check_<name>.html``."""
-
-    name: str
-    title: str
-    content: Callable[[CheckFacts], dict[str, Any]]
-
-
 def _summary(facts: CheckFacts) -> dict[str, Any]:
     counts = {severity: sum(f.severity == severity for f in facts.findings) for severity in SEVERITIES}
     bad = len({f.case for f in facts.findings if f.severity == "error" and f.case})
@@ -77,7 +62,7 @@ def _kinds(facts: CheckFacts) -> dict[str, Any]:
             "what": group.what,
             "cases": group.cases,
             "remedy": group.remedy,
-            "worst": [(f.case, f.value) for f in group.findings[:_NAMED]],
+            "worst": [(f.case, f.measured) for f in group.findings[:_NAMED]],
             "more": len(group.findings) - _NAMED,
         }
         for group in groups[:_MOST_KINDS]
@@ -101,34 +86,38 @@ def _distributions(facts: CheckFacts) -> dict[str, Any]:
 
 
 def _all(facts: CheckFacts) -> dict[str, Any]:
-    groups = facts.groups
-    verdicts = {} if facts.dataset is None else {name: v.verdict for name, v in facts.dataset.verdicts.items()}
+    count = len(facts.findings)
+    return {"count": count, "hidden": max(0, count - _MOST_ROWS), "verdicts": bool(_verdicts(facts))}
+
+
+def _verdicts(facts: CheckFacts) -> dict[str, str]:
+    if facts.dataset is None:
+        return {}
+    found_in = {finding.case for finding in facts.findings}
+    return {name: v.verdict for name, v in facts.dataset.verdicts.items() if name in found_in}
+
+
+def _data(facts: CheckFacts) -> dict[str, Any]:
+    """The list of all findings, for the script that sorts and filters it."""
+    groups, verdicts = facts.groups, _verdicts(facts)
     rows = [
-        [SEVERITIES.index(f.severity), f.case, number, f.value or "", verdicts.get(f.case, "")]
+        [SEVERITIES.index(f.severity), f.case, number, f.measured, verdicts.get(f.case, "")]
         for number, group in enumerate(groups)
         for f in group.findings
     ]
-    data = {
+    return {
         "severities": SEVERITIES,
         "kinds": [{"what": group.what, "remedy": group.remedy or ""} for group in groups],
         "rows": rows[:_MOST_ROWS],
     }
-    return {"data": _script_safe(data), "count": len(rows), "hidden": max(0, len(rows) - _MOST_ROWS),
-            "verdicts": any(row[4] for row in rows)}  # fmt: skip
 
 
-def _script_safe(data: Any) -> Markup:
-    """JSON for a ``<script>`` that is data: nothing in it can end the element."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-SECTIONS = (
-    CheckSection("summary", "Summary", _summary),
-    CheckSection("kinds", "Findings by kind", _kinds),
-    CheckSection("pictures", "Worst cases", _pictures),
-    CheckSection("distributions", "Distributions", _distributions),
-    CheckSection("all", "All findings", _all),
+SECTIONS: tuple[Section[CheckFacts], ...] = (
+    Section("summary", "Summary", _summary, "check_summary"),
+    Section("kinds", "Findings by kind", _kinds, "check_kinds"),
+    Section("pictures", "Worst cases", _pictures, "check_pictures"),
+    Section("distributions", "Distributions", _distributions, "check_distributions"),
+    Section("all", "All findings", _all, "check_all"),
 )
 
 
@@ -138,30 +127,14 @@ def write_check_page(path: Path, facts: CheckFacts) -> Path:
     Raises:
         MachineError: the disk is full or the folder may not be written.
     """
-    environment = Environment(
-        loader=PackageLoader("segue.view"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sections = [
-        {
-            "name": section.name,
-            "title": section.title,
-            "body": environment.get_template(f"check_{section.name}.html").render(section.content(facts)),
-        }
-        for section in SECTIONS
-    ]
-    script = files("segue.view").joinpath("templates", "check.js").read_text(encoding="utf-8")
-    page = environment.get_template("check_page.html").render(
-        title=facts.dataset.card.title if facts.dataset is not None else facts.name,
-        name=facts.name,
-        version=segue.__version__,
-        sections=sections,
-        script=Markup(script),
-        # Only this very script runs, whatever a name in the data contains.
-        hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    context = {
+        "kicker": f"Quality control of {facts.name}",
+        "title": facts.dataset.card.title if facts.dataset is not None else facts.name,
+        "version": segue.__version__,
+        "finished": None,
+        "run": facts.name if facts.dataset is None else facts.dataset.root,
+    }
+    page = render_page(context, SECTIONS, facts, _data(facts), "check")
+    # A file's name may hold bytes that are no text.
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
     return path

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from segue.catalogue import Card, Case, Channel
 from segue.core.errors import SegueError
 from segue.prepare import Finding, Group, read_channels, read_mask
-from segue.view.colours import colour_bytes, is_colour
+from segue.view.colours import colour_bytes, is_colour, label_colours
 from segue.view.picture import HU_WINDOW, PERCENTILES, SUV_WINDOW
 from segue.view.planes import PLANES, cut, find_focus
 
@@ -23,8 +23,6 @@ _MOST_OF_KIND = 4
 _MOST_SECONDS = 20.0
 _SIDE = 256
 _RING = 9
-# Okabe and Ito's (Color Universal Design, 2008), bright ones first: they lie on grey.
-_OUTLINES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _MARK = (255, 80, 80)
 
 
@@ -123,14 +121,13 @@ def _grey(section: np.ndarray, whole: np.ndarray, channel: Channel) -> UInt8[np.
 def _outline(picture: Image.Image, labels: np.ndarray, names: Mapping[int, str]) -> Image.Image:
     rows = np.arange(picture.height) * labels.shape[0] // picture.height
     columns = np.arange(picture.width) * labels.shape[1] // picture.width
-    large = labels[np.ix_(rows, columns)]
-    edge = np.zeros(large.shape, np.bool_)
-    edge[1:] |= large[1:] != large[:-1]
-    edge[:, 1:] |= large[:, 1:] != large[:, :-1]
-    inside = np.maximum(large, np.roll(large, 1, 0))
+    large = np.pad(labels[np.ix_(rows, columns)], 1, mode="edge")
     pixels = np.array(picture)
-    for place, number in enumerate(names):
-        pixels[edge & (inside == number)] = _OUTLINES[place % len(_OUTLINES)]
+    colours = label_colours(list(names.values()))
+    for number, name in names.items():
+        there = large == number
+        inner = there[:-2, 1:-1] & there[2:, 1:-1] & there[1:-1, :-2] & there[1:-1, 2:]
+        pixels[there[1:-1, 1:-1] & ~inner] = ImageColor.getrgb(colours[name])
     return Image.fromarray(pixels)
 
 

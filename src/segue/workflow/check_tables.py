@@ -35,11 +35,11 @@ def _paragraph(group: Group) -> list[str]:
     if len(group.findings) == 1:
         first, *rest = str(group.findings[0]).split("\n")
         return [f"{group.severity}: {first}", *rest]
-    values = {finding.value for finding in group.findings}
-    what = group.what + (f" ({values.pop()})" if len(values) == 1 and None not in values else "")
-    named = [
-        (f.case or "the dataset") + (f" ({f.value})" if values and f.value else "") for f in group.findings[:_NAMED]
-    ]
+    worst = group.findings[:_NAMED]
+    measured = {finding.measured for finding in group.findings}
+    same = measured.pop() if len(measured) == 1 else ""
+    what = group.what + (f" ({same})" if same else "")
+    named = [(f.case or "the dataset") + (f" ({f.measured})" if f.measured and not same else "") for f in worst]
     more = len(group.findings) - _NAMED
     count = f"{group.cases} cases" if group.cases else f"{len(group.findings)} times"
     lines = [f"{group.severity}: {count}: {what}", "  " + ", ".join(named) + (f" and {more} more" if more > 0 else "")]

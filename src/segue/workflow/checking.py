@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,13 @@ import numpy as np
 from segue.catalogue import Dataset, is_known, open_dataset
 from segue.catalogue.recognise import MixedLabelsError
 from segue.core.console import say, stage
-from segue.core.errors import DataError
+from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
 from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
 from segue.images import image_stem, is_image, read, read_forms
 from segue.prepare import Examination, Finding, dataset_findings
 from segue.prepare.quality.geometry import look_at_axes, look_at_header
-from segue.prepare.quality.reporting import Collected
+from segue.prepare.quality.reporting import Found
 from segue.workflow.look import findings_of_verdicts, look_at, workers_for_files
 
 
@@ -153,7 +154,7 @@ def check_images(paths: Sequence[Path], folder: Path, workers: int | None = None
 
 def _check_image(task: tuple[Path, str]) -> list[Finding]:
     path, name = task
-    found = Collected(name)
+    found = Found(name)
     try:
         volume = read(path)
         forms = read_forms(path)
@@ -188,3 +189,23 @@ def write_check(checked: CheckResult, output: Path | None) -> list[Path]:
     folder = output or Path("checks") / (re.sub(r"[^\w.-]+", "_", checked.name).strip("._") or "check")
     facts = CheckFacts(checked.name, checked.looked_at, checked.findings, checked.dataset, checked.examinations)
     return [write_check_page(folder / "check.html", facts), *write_tables(checked, folder)]
+
+
+def fixed(checked: CheckResult, output: Path) -> list[str]:
+    """Make a new dataset with the safe repairs (see :mod:`segue.workflow.repairing`), and say what was done.
+
+    Raises:
+        UsageError: images without a card, or a folder that cannot be the new one.
+    """
+    from segue.workflow.repairing import REPAIRS, repair
+
+    if checked.dataset is None:
+        raise UsageError(
+            "--fix makes a new dataset: images by themselves are none",
+            where=checked.name,
+            remedy="give a dataset's name, its folder or its card",
+        )
+    done = repair(checked.dataset, output)
+    counts = Counter(one.what for one in done)
+    told = ", ".join(f"{what} ({count})" for what, count in counts.most_common()) or "nothing could be"
+    return [f"repaired in {output}: {told}; {output / REPAIRS} lists it, segue check {output} looks again"]

@@ -47,6 +47,7 @@ def findings_of_verdicts(dataset: Dataset) -> list[Finding]:
             severity="note",
             what=f"left out: {(verdict := dataset.verdicts[case.id])}",
             value=", ".join(part for part in (verdict.by, verdict.when) if part) or None,
+            kind="left out by verdicts.csv",
         )
         for case in dataset.set_aside
     ]

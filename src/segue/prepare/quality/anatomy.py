@@ -84,7 +84,8 @@ _Having = Sequence[tuple[Examination, LabelFacts]]
 
 def _absent(name: str, drawn: Sequence[Examination], having: _Having) -> list[Finding]:
     there = {e.case for e, _ in having}
-    absent = [e for e in drawn if e.case not in there and any(e.label_voxels.values())]
+    drawn = [e for e in drawn if any(e.label_voxels.values())]  # an empty mask is a finding of its own
+    absent = [e for e in drawn if e.case not in there]
     if len(drawn) < LEAST_CASES or len(there) < _NEARLY_ALL * len(drawn):
         return []
     return [

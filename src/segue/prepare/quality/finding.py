@@ -20,6 +20,7 @@ class Finding(BaseModel):
         value: what was measured, in words.
         size: how bad it is: of findings of one kind, the largest is the worst.
         at_mm: where, in RAS millimetres.
+        kind: what findings of this kind have in common, where ``what`` names cases.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +32,12 @@ class Finding(BaseModel):
     remedy: str | None = None
     size: float = 0.0
     at_mm: tuple[float, float, float] | None = None
+    kind: str = ""
+
+    @property
+    def measured(self) -> str:
+        """What is the finding's own beside those of its kind."""
+        return ", ".join(part for part in (self.what if self.kind else "", self.value or "") if part)
 
     def __str__(self) -> str:
         text = (f"{self.case}: " if self.case else "") + self.what + (f" ({self.value})" if self.value else "")
@@ -59,7 +66,7 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
     """Findings by kind: errors first, then by how many cases have it; inside by size, then by case."""
     kinds: dict[tuple[Severity, str], list[Finding]] = {}
     for finding in findings:
-        kinds.setdefault((finding.severity, finding.what), []).append(finding)
+        kinds.setdefault((finding.severity, finding.kind or finding.what), []).append(finding)
     groups = [
         Group(severity, what, tuple(sorted(found, key=lambda one: (-one.size, one.case))))
         for (severity, what), found in kinds.items()

@@ -78,14 +78,23 @@ def _look_at_hu(name: str, sample: Float64[np.ndarray, " n"], low: float, high: 
             "look at the image: a wrong slope looks like this",
             size=high,
         )
-    padded = float(np.mean(sample < _PADDING_HU))
-    if padded > 0.001:
+    below = sample[sample < _PADDING_HU]
+    part = below.size / sample.size
+    if part > 0.001 and np.mean(below == below.min()) > 0.9:
         found(
             "note",
             f"channel {name} is padded with values below air",
-            f"{low:.0f} HU in {padded:.0%} of the voxels",
+            f"{below.min():.0f} HU in {part:.0%} of the voxels",
             "nothing: values are clipped before they reach the network",
-            size=padded,
+            size=part,
+        )
+    elif part > 0.001:
+        found(
+            "warning",
+            f"channel {name} holds values below what CT measures",
+            f"down to {low:.0f} HU, {part:.0%} of the voxels are below {_PADDING_HU:.0f}",
+            "look at the image: a wrong slope or intercept looks like this",
+            size=part,
         )
 
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 from segue.prepare.quality.finding import Finding, Severity
 
 Place = tuple[float, float, float]
 
 
-@runtime_checkable
-class Found(Protocol):
-    """Takes a finding; see :class:`Finding` for what the arguments mean."""
-
-    def __call__(
-        self,
-        severity: Severity,
-        what: str,
-        value: object = None,
-        remedy: str | None = None,
-        *,
-        size: float = 0.0,
-        at_mm: Place | None = None,
-    ) -> None: ...
-
-
-class Collected:
-    """The findings of one case, in the order in which they were made."""
+class Found:
+    """The findings of one case, in the order in which they were made; call it with one (see :class:`Finding`)."""
 
     def __init__(self, case: str) -> None:
         self.case = case
