@@ -31,10 +31,10 @@ from segue.catalogue import Dataset, dataset_at, load_card, read_verdicts
 from segue.core.errors import DataError, UsageError
 from segue.images import read, write
 from segue.train import EventLog, Run
+from segue.view.levels import coarser, factors_for
 from segue.view.room import Room, RoomCase, VolumeCache, files_room, room_of_dataset, runs_room
 from segue.view.room.errors import largest_errors
 from segue.view.room.following import Tail, state_of
-from segue.view.room.levels import coarser, factors_for
 from segue.view.room.shelf import Sheet
 from segue.volume import Geometry, Volume
 from segue.workflow.reading_room import open_room

@@ -27,7 +27,9 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
     images, masks = case.sheets()
     # Unpacking and packing leave the interpreter: image and mask at once take as long as the larger one.
     with ThreadPoolExecutor(2) as pool:
-        told_images = list(pool.map(lambda place: _image(room, number, place, images[place], cache), range(len(images))))
+        told_images = list(
+            pool.map(lambda place: _image(room, number, place, images[place], cache), range(len(images)))
+        )
         told_masks = list(
             pool.map(lambda place: _mask(number, place, masks[place], cache, room.labels), range(len(masks)))
         )
@@ -37,7 +39,7 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
         "split": case.split,
         "facts": dict(case.facts),
         "findings": [
-            {"severity": f.severity, "what": f.what, "value": f.value, "remedy": f.remedy}
+            {"severity": f.severity, "what": f.what, "value": f.value, "remedy": f.remedy, "at": f.at_mm}
             for f in case.findings[:_MOST_FINDINGS]
         ],
         "figures": [{"run": run, "labels": labels} for run, labels in sorted(case.figures.items())],
