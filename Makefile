@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: setup demo test clean
+.PHONY: setup front demo test clean
 
 setup: .venv/.ready
 
@@ -15,10 +15,14 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# The scripts of the pages again, after one of them was edited; nothing to do where none was.
+front: setup
+	$(BIN)/python hatch_build.py
+
 demo: setup
 	$(BIN)/segue demo
 
-test: setup
+test: front
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

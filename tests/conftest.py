@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from browser import browser, page  # noqa: F401
 from segue.images import write
 from segue.volume import Geometry, Volume
 

@@ -7,12 +7,14 @@ code; pixels are read back from the PNG.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -371,21 +373,60 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str]] = []
         self.alts: list[str] = []
-        words: list[str] = []
-        self.handle_data = words.append  # type: ignore[method-assign]
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self._words: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(words).split())
+        self.text = " ".join(" ".join(self._words).split())
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "script" and self.scripts and self.cdata_elem == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = attributes, text + data
+        else:
+            self._words.append(data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the script of the page draws from."""
+        return json.loads(next(text for attributes, text in self.scripts if attributes.get("id") == "page-data"))
+
+    def require_inert(self) -> None:
+        """Nothing is loaded, and nothing runs but the one script that the page's policy names by its hash."""
+        assert not {"link", "iframe", "object", "embed", "base", "form"} & set(self.tags)
+        assert not any(name.startswith("on") for _, name, _ in self.attributes)
+        policy = next(value for tag, name, value in self.attributes if tag == "meta" and "default-src" in value)
+        assert "default-src 'none'" in policy and "script-src 'unsafe" not in policy
+        for attributes, text in self.scripts:
+            assert "src" not in attributes
+            if attributes.get("type") == "application/json":
+                assert "<" not in text and json.loads(text)
+            else:
+                assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+        assert len(self.scripts) == 3  # themes, data, charts
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
         self.attributes += [(tag, name, value or "") for name, value in attrs]
         if tag == "img":
             self.alts.append(dict(attrs).get("alt") or "")
 
     @property
     def pictures(self) -> list[bytes]:
+        """Charts and the large pictures of cases."""
+        return self._embedded("png")
+
+    @property
+    def small_pictures(self) -> list[bytes]:
+        """Those of the gallery and of the samples."""
+        return self._embedded("webp")
+
+    def _embedded(self, kind: str) -> list[bytes]:
+        start = f"data:image/{kind};base64,"
         sources = [value for tag, name, value in self.attributes if tag == "img" and name == "src"]
-        return [base64.b64decode(value.removeprefix("data:image/png;base64,"), validate=True) for value in sources]
+        assert all(value.startswith(("data:image/png;base64,", "data:image/webp;base64,")) for value in sources)
+        return [base64.b64decode(v.removeprefix(start), validate=True) for v in sources if v.startswith(start)]
 
 
 @pytest.fixture
@@ -423,17 +464,17 @@ def test_report_tells_what_the_metrics_hold(fake: FakeRun) -> None:
     assert not list(fake.run.folder.glob(".*.part.*"))
 
 
-def test_page_loads_nothing_and_runs_nothing(fake: FakeRun) -> None:
+def test_page_loads_nothing_and_runs_only_its_own_script(fake: FakeRun) -> None:
     fake.complete()
     page = Page(write_report(fake.run, fake.truths))
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    page.require_inert()
     for tag, name, value in page.attributes:
-        assert not name.startswith("on")
         if name in ("src", "srcset"):
-            assert value.startswith("data:image/png;base64,")
+            assert value.startswith(("data:image/png;base64,", "data:image/webp;base64,"))
         if name == "href":
             assert value.startswith(("#", "https://doi.org/")), (tag, value)
-    assert "url(" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", fake.run.report.read_text())
+    without = re.sub(r"(?s)<script.*?</script>", "", fake.run.report.read_text())
+    assert "url(" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", without)
 
 
 def test_markup_in_names_is_inert(tmp_path: Path) -> None:
@@ -448,8 +489,9 @@ def test_markup_in_names_is_inert(tmp_path: Path) -> None:
     write_text(made.run.config, yaml.safe_dump({"dataset": EVIL}))
     page = Page(write_report(made.run, made.truths))
     assert page.text.count(EVIL) > 8  # told as text
-    assert "script" not in page.tags and "b" not in page.tags
-    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+    assert page.tags.count("script") == 3 and "b" not in page.tags
+    page.require_inert()
+    assert page.data["cases"]["labels"][0]["name"] == EVIL and "<script>alert(3)" in page.data["cases"]["cases"][0]
     assert len(page.pictures) == 2
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segue.acquire.alone import alone
 from segue.acquire.exchange import end_exchange
 from segue.acquire.receipt import FILES, Origin, read_receipt, write_receipt
 from segue.acquire.series import has_begun
 from segue.catalogue import Card, Dataset, dataset_at, is_look_alike, not_there
+from segue.core.alone import alone
 from segue.core.console import stage
 from segue.core.errors import MachineError, UsageError
 

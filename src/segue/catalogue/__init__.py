@@ -12,6 +12,7 @@ from segue.catalogue.dataset import (
     Target,
     label_files,
     label_form,
+    some,
     stored_mask,
 )
 from segue.catalogue.layouts import index, petct_images
@@ -19,10 +20,12 @@ from segue.catalogue.library import all_cards, card_names, is_known, load_card, 
 from segue.catalogue.licences import UNSTATED, check_licence, in_words, terms
 from segue.catalogue.locate import RECEIPT, card_above, dataset_at, is_look_alike, not_there, open_dataset, resolve
 from segue.catalogue.splits import Split, fold_count, require_apart, split_cases, whole, with_folds
+from segue.catalogue.verdicts import VERDICTS, Verdict, read_verdicts, spreadsheet_text, write_verdicts
 
 __all__ = [
     "RECEIPT",
     "UNSTATED",
+    "VERDICTS",
     "Card",
     "Case",
     "Channel",
@@ -37,6 +40,7 @@ __all__ = [
     "Row",
     "Split",
     "Target",
+    "Verdict",
     "all_cards",
     "bibtex",
     "card_above",
@@ -56,11 +60,15 @@ __all__ = [
     "overlap",
     "overlapping",
     "petct_images",
+    "read_verdicts",
     "require_apart",
     "resolve",
+    "some",
     "split_cases",
+    "spreadsheet_text",
     "stored_mask",
     "terms",
     "whole",
     "with_folds",
+    "write_verdicts",
 ]

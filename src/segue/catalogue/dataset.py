@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from segue.catalogue.card import Card
+from segue.catalogue.verdicts import VERDICTS, Verdict
+
+_MOST_NAMED = 5
 
 Subset = Literal["train", "val", "test"]
 # The class, or one 0 or 1 per class where several may hold.
@@ -133,8 +137,10 @@ class Dataset:
     """A card, the folder where its data lie, and the cases found there.
 
     Attributes:
-        left_out: cases that are there but not used, and why (the card's known defects).
+        left_out: cases that are there but not used, and why (the card's known defects, a person's verdicts).
         folds: folds that the dataset's makers drew: case ids of training and validation.
+        verdicts: what a person said of cases (see :mod:`segue.catalogue.verdicts`).
+        set_aside: the cases that a verdict leaves out; folds are drawn as if they were there, so that no other moves.
     """
 
     card: Card
@@ -142,6 +148,22 @@ class Dataset:
     cases: tuple[Case, ...]
     left_out: dict[str, str] = field(default_factory=dict)
     folds: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    set_aside: tuple[Case, ...] = ()
+
+    @property
+    def told_left_out(self) -> list[str]:
+        """What is left out and why, a line per reason, and verdicts on cases that are not here."""
+        by_verdict = {case.id for case in self.set_aside}
+        known = [why for name, why in self.left_out.items() if name not in by_verdict]
+        lines = [f"{len(known)} cases are left out: {known[0]}"] if known else []
+        if by_verdict:
+            names = sorted(by_verdict)
+            lines.append(f"{len(names)} case{'s' if len(names) > 1 else ''} left out by {VERDICTS}: {some(names)}")
+        here = {case.id for case in self.cases} | self.left_out.keys()
+        if strange := sorted(self.verdicts.keys() - here):
+            lines.append(f"{VERDICTS} names {len(strange)} that are not here: {some(strange)}")
+        return lines
 
     @property
     def labelled(self) -> list[Case]:
@@ -152,3 +174,9 @@ class Dataset:
     def has_own_split(self) -> bool:
         """Whether its makers set annotated cases apart for validation or for the test."""
         return any(case.annotated and case.split != "train" for case in self.cases)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

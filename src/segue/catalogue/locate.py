@@ -11,6 +11,7 @@ from segue.catalogue.dataset import Dataset
 from segue.catalogue.layouts import index
 from segue.catalogue.library import is_known, load_card
 from segue.catalogue.splits import read_folds
+from segue.catalogue.verdicts import read_verdicts
 from segue.core.config import read_yaml
 from segue.core.errors import DataError, UsageError
 
@@ -115,11 +116,14 @@ def open_dataset(reference: str | Path, data: Path = Path("data"), root: Path | 
 
 
 def dataset_at(card: Card, folder: Path, source: Path | None = None) -> Dataset:
-    """The cases of ``card`` that lie in ``folder``; ``source`` is the card's file, for messages.
+    """The cases of ``card`` that lie in ``folder``, less those that its ``verdicts.csv`` sets aside.
+
+    Args:
+        source: the card's file, for messages.
 
     Raises:
-        DataError: the data are not there, with the way to get them; or no case is found, with what is there and the
-            nearest layout that would fit.
+        DataError: the data are not there, with the way to get them; no case is found, with what is there and the
+            nearest layout that would fit; or the verdicts cannot be understood.
     """
     if not folder.is_dir():
         raise not_there(card, folder)
@@ -139,9 +143,14 @@ def dataset_at(card: Card, folder: Path, source: Path | None = None) -> Dataset:
             remedy="rename one of them, or put what tells them apart into the pattern as {patient}",
         )
     left_out = {name: defect.what for defect in card.defects if defect.action == "skip" for name in defect.cases}
-    kept = tuple(case for case in cases if case.id not in left_out)
-    folds = read_folds(folder / card.split.file, {case.id for case in kept}) if card.split.file else ()
-    return Dataset(card, folder, kept, {name: left_out[name] for name in ids if name in left_out}, folds)
+    usable = [case for case in cases if case.id not in left_out]
+    folds = read_folds(folder / card.split.file, {case.id for case in usable}) if card.split.file else ()
+    verdicts = read_verdicts(folder)
+    set_aside = tuple(case for case in usable if case.id in verdicts and verdicts[case.id].leaves_out)
+    left_out |= {case.id: str(verdicts[case.id]) for case in set_aside}
+    kept = tuple(case for case in usable if case.id not in left_out)
+    gone = {name: left_out[name] for name in ids if name in left_out}
+    return Dataset(card, folder, kept, gone, folds, verdicts, set_aside)
 
 
 def _does_not_fit(card: Card, folder: Path, source: Path | None) -> DataError:

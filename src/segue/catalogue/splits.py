@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segue.catalogue.dataset import Case, Dataset
+from segue.catalogue.dataset import Case, Dataset, some
 from segue.core.errors import DataError
 
 Folds = tuple[tuple[frozenset[str], frozenset[str]], ...]
@@ -49,7 +49,7 @@ def split_cases(dataset: Dataset, fold: int) -> Split:
     elif official:
         train, val = labelled, list(official)
     else:
-        held_out = set(shuffled_patients(labelled, dataset.card.split.seed)[fold::count])
+        held_out = set(shuffled_patients(_dealt(dataset), dataset.card.split.seed)[fold::count])
         train = [case for case in labelled if case.patient not in held_out]
         val = [case for case in labelled if case.patient in held_out]
     split = Split(tuple(train), tuple(val), _annotated(dataset, "test"))
@@ -84,10 +84,15 @@ def fold_count(dataset: Dataset) -> int:
         raise DataError(
             "training needs annotated images of at least two patients",
             where=dataset.root,
-            value=f"{patients} found",
+            value="; ".join([f"{patients} found", *dataset.told_left_out]),
             remedy="add annotated cases, or check that the labels lie where the layout expects them",
         )
-    return min(dataset.card.split.folds, patients)
+    return min(dataset.card.split.folds, len({case.patient for case in _dealt(dataset)}))
+
+
+def _dealt(dataset: Dataset) -> list[Case]:
+    """Whose patients are dealt to the folds: also of cases that a verdict sets aside, or one verdict would move all."""
+    return [*dataset.labelled, *(case for case in dataset.set_aside if case.annotated and case.split == "train")]
 
 
 def _annotated(dataset: Dataset, subset: str) -> tuple[Case, ...]:
@@ -103,7 +108,7 @@ def _refuse_leaks(dataset: Dataset, split: Split) -> None:
             raise DataError(
                 f"patients stand in the {one} and in the {other} set",
                 where=dataset.card.name,
-                value=", ".join(sorted(leaked)[:5]) + (f" and {len(leaked) - 5} more" if len(leaked) > 5 else ""),
+                value=some(sorted(leaked)),
                 remedy=_remedy(dataset),
             )
 
@@ -161,13 +166,13 @@ def with_folds(dataset: Dataset, path: Path) -> Dataset:
             raise DataError(
                 "cases are named that are not among the annotated training cases here",
                 where=where,
-                value=_some(strange),
+                value=some(strange),
                 remedy=f"the cases here have names such as {min(usable)}",
             )
         both = sorted(train & val)
         if both:
             raise DataError(
-                "cases stand in 'train' and in 'val'", where=where, value=_some(both), remedy="take them out of one"
+                "cases stand in 'train' and in 'val'", where=where, value=some(both), remedy="take them out of one"
             )
         sides = [{usable[name].patient for name in side if name in usable} for side in (train, val)]
         torn = sorted(sides[0] & sides[1])
@@ -175,15 +180,11 @@ def with_folds(dataset: Dataset, path: Path) -> Dataset:
             raise DataError(
                 "patients stand in 'train' and in 'val'",
                 where=where,
-                value=_some(torn),
+                value=some(torn),
                 remedy="put all cases of a patient on one side",
             )
     own = dataset.card.split.model_copy(update={"file": None})
     return replace(dataset, folds=folds, card=dataset.card.model_copy(update={"split": own}))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def read_folds(path: Path, known: set[str]) -> Folds:

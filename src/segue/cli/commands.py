@@ -397,7 +397,11 @@ def evaluate(
         comparison = compare_runs(runs, device, workers)
         result(comparison_table(comparison))
         if output is not None:
+            from segue.workflow.reporting import write_compared
+
             write_comparison(output, comparison)
+            page = output.with_suffix(".html") if output.suffix == ".json" else output / "comparison.html"
+            result(f"page: {write_compared(page, comparison)}")
         return
     wanted = Wanted(label_names(labels), region_members(regions), 1.0 if tolerance is None else tolerance, preset)
     if runs and len(runs) == 1 and pred is None and truth is None:

@@ -2,9 +2,9 @@
 
 from segue.evaluate.aggregation import Evaluation, aggregate, common_pixel_ml, distance_unit
 from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
-from segue.evaluate.comparing import Comparison, MeasuredRun, compare, read_measured
+from segue.evaluate.comparing import RISES, Comparison, MeasuredRun, Versus, compare, paired_figures, read_measured
 from segue.evaluate.comparison_report import comparison_table, write_comparison
-from segue.evaluate.measures import PRESETS, Lesionwise, Measures, measures_for
+from segue.evaluate.measures import BY_NAME, PRESETS, Lesionwise, Measures, measures_for
 from segue.evaluate.naming import read_dataset_name, read_label_names
 from segue.evaluate.pairs import Pair, Probabilities, SuvImage, Wanted, names_of, pair_folders, pairs_of, suv_of
 from segue.evaluate.postprocessing import CaseComponents, choose_postprocessing, measure_components
@@ -12,7 +12,9 @@ from segue.evaluate.report import metrics_table, write_metrics
 from segue.evaluate.scores import CaseScores, score_pair
 
 __all__ = [
+    "BY_NAME",
     "PRESETS",
+    "RISES",
     "CaseComponents",
     "CaseScores",
     "ClassEvaluation",
@@ -25,6 +27,7 @@ __all__ = [
     "Pair",
     "Probabilities",
     "SuvImage",
+    "Versus",
     "Wanted",
     "aggregate",
     "aggregate_classes",
@@ -38,6 +41,7 @@ __all__ = [
     "metrics_table",
     "names_of",
     "pair_folders",
+    "paired_figures",
     "pairs_of",
     "read_dataset_name",
     "read_label_names",

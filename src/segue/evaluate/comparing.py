@@ -102,9 +102,10 @@ class Versus:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The first run against each of the others."""
+    """The first run against each of the others; ``runs`` are all of them, the first one first."""
 
     pairs: list[Versus]
+    runs: list[MeasuredRun] = field(default_factory=list)
 
 
 def read_measured(path: Path) -> MeasuredRun:
@@ -190,10 +191,19 @@ def compare(runs: Sequence[MeasuredRun], most_named: int = 3) -> Comparison:
         for (number, label, result), p in zip(results, corrected, strict=True):
             first, second, _ = raw[number][label, metric]
             differences[number].append(_difference(label, metric, first, second, result, p))
-    return Comparison([
-        _versus(one, other, part, rows, most_named)
-        for (one, other, part), rows in zip(found, differences, strict=True)
-    ])  # fmt: skip
+    pairs = [
+        _versus(one, other, part, rows, most_named) for (one, other, part), rows in zip(found, differences, strict=True)
+    ]
+    return Comparison(pairs, list(runs))
+
+
+def paired_figures(one: MeasuredRun, other: MeasuredRun, part: str) -> dict[str, list[tuple[str, str, float, float]]]:
+    """Of each case of a part (that of a :class:`Versus`) that both runs have: label, metric, and the two figures."""
+    comparable = _tolerance(one, part) == _tolerance(other, part)
+    return {
+        name: [row for row in _both(first, second) if comparable or row[1] != "nsd"]
+        for name, first, second in _shared(one, other, part)
+    }
 
 
 def _difference(

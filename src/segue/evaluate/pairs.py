@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segue.catalogue import Card, Case, Label, Row, card_above, is_known, load_card, open_dataset
+from segue.catalogue import VERDICTS, Card, Case, Label, Row, card_above, is_known, load_card, open_dataset, some
+from segue.core.console import say
 from segue.core.errors import DataError, UsageError
 from segue.evaluate.measures import Measures, measures_for
 from segue.evaluate.naming import (
@@ -143,12 +144,16 @@ def pair_folders(
     if folder.is_dir():
         masks = {image_stem(path): path for path in sorted(folder.iterdir()) if is_image(path)}
     cases: dict[str, Case] = {}
+    aside: set[str] = set()
     if masks:
         card = card_above(folder)
     else:
         dataset = open_dataset(truth, data)
         card = dataset.card
         cases = {case.id: case for case in dataset.cases}
+        aside = {case.id for case in dataset.set_aside}
+        if told := sorted(aside & found.keys()):
+            say(f"{len(told)} predictions are not measured: {some(told)} left out by {VERDICTS}")
         masks = {case.id: case.label for case in dataset.cases if case.label is not None}
     known = card or _card_of(predictions)
     names = _names(predictions, folder if not cases else None, wanted, known)
@@ -178,11 +183,11 @@ def pair_folders(
         )
     missing = [
         DataError("no truth for this prediction", where=name, remedy=f"add {name}.nii.gz to {truth}")
-        for name in sorted(found.keys() - masks.keys())
+        for name in sorted(found.keys() - masks.keys() - aside)
     ]
     missing += [
         DataError("no prediction for this truth", where=name, remedy="predict this case too")
-        for name in sorted((masks.keys() if expected is None else expected) - found.keys())
+        for name in sorted((masks.keys() if expected is None else expected) - found.keys() - aside)
     ]
     return pairs, missing, names.labels or None
 

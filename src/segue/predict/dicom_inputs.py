@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from segue.acquire.alone import alone
 from segue.acquire.convert import Converted, Row, convert
 from segue.catalogue import Card, Case
+from segue.core.alone import alone
 from segue.core.errors import DataError
 from segue.dicom import Series, looks_like_dicom
 from segue.images import image_stem, suffix_of

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from segue.train.network import build_network, in_fast_layout, in_layout, parame
 from segue.train.objective import Objective
 from segue.train.optimise import follow, make_optimizer, peak_rate, start_from
 from segue.train.run import Run
+from segue.train.samples import write_samples
 from segue.train.schedule import Schedule, learning_rate
 from segue.train.settings import TrainSettings
 
@@ -124,7 +126,10 @@ class Trainer:
             )
         try:
             with stage("train", 1.0) as shown, stop_between_steps() as stopping:
+                if self.state.step == 0:
+                    self._keep_samples(self.run.samples_at_start)
                 self._loop(schedule, events, shown, stopping)
+                self._keep_samples(self.run.samples_at_end)
             _write(
                 events, "finished", step=self.state.step, seconds=schedule.elapsed_s, best_score=self.state.best_score
             )
@@ -255,6 +260,19 @@ class Trainer:
             best=improved,
             **found.facts,
         )
+
+    def _keep_samples(self, path: Path) -> None:
+        if self.world.first:
+            write_samples(
+                path,
+                self.objective,
+                self.mean_network,
+                self.task.plan,
+                self.device,
+                self._autocast,
+                self.state.step,
+                vary=self.task.settings.augment,
+            )
 
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

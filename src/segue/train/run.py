@@ -23,7 +23,8 @@ class Run:
 
     ``config.yaml`` (resolved experiment), ``card.json``, ``plan.json``, ``fingerprint.json`` (what was measured over
     the training data), ``split.json``, ``environment.json``, ``events.jsonl``, ``checkpoints/{last,best}.pt``,
-    ``predictions/{val,test}/CASE.nii.gz``, ``metrics.json``, ``metrics.csv``, ``report.html``.
+    ``samples/{start,end}.npz`` (patches as the network saw them), ``predictions/{val,test}/CASE.nii.gz``,
+    ``metrics.json``, ``metrics.csv``, ``report.html``.
 
     Folds that were trained into it lie in ``fold_0``, ``fold_1``, ..., each a run folder by itself. A cross-validation
     has all of them there, and beside them no checkpoint of its own; a run of one fold that others joined has both.
@@ -81,6 +82,14 @@ class Run:
     def coarse(self) -> Run:
         """The low-resolution stage, a run by itself."""
         return Run(self.folder / "coarse")
+
+    @property
+    def samples_at_start(self) -> Path:
+        return self.folder / "samples" / "start.npz"
+
+    @property
+    def samples_at_end(self) -> Path:
+        return self.folder / "samples" / "end.npz"
 
     @property
     def postprocessing(self) -> Path:

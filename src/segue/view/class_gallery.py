@@ -8,6 +8,7 @@ from segue.core.errors import SegueError
 from segue.prepare import read_channels
 from segue.view.class_pictures import class_picture
 from segue.view.facts import ClassFigures, RunFacts
+from segue.view.page_data import answers_in_order
 from segue.view.summary import PART_NAMES
 from segue.view.words import dice, listed, sentence
 
@@ -28,14 +29,19 @@ class Mistake:
     png: bytes | None
     alt: str
     problem: str | None
+    number: int | None
 
 
 def mistakes(facts: RunFacts) -> dict[str, list[Mistake]]:
     """The most confident wrong answers of each part; a case whose image is gone says so instead."""
     chosen = {name: part.mistakes[:MOST_MISTAKES] for name, part in facts.class_parts.items()}
     number = max(1, sum(map(len, chosen.values())))
+    order = {(part, case): place for place, (part, case, _) in enumerate(answers_in_order(facts))}
     return {
-        name: [_mistake(facts, name, case, figures, _PICTURE_BYTES // number) for case, figures in cases]
+        name: [
+            _mistake(facts, name, case, figures, _PICTURE_BYTES // number, order.get((name, case)))
+            for case, figures in cases
+        ]
         for name, cases in chosen.items()
     }
 
@@ -47,7 +53,9 @@ def names_of(answer: str | list[str]) -> str:
     return listed(answer, 4) if answer else "nothing"
 
 
-def _mistake(facts: RunFacts, part: str, name: str, figures: ClassFigures, most_bytes: int) -> Mistake:
+def _mistake(
+    facts: RunFacts, part: str, name: str, figures: ClassFigures, most_bytes: int, number: int | None
+) -> Mistake:
     png, problem = None, None
     try:
         if facts.card is None:
@@ -67,7 +75,7 @@ def _mistake(facts: RunFacts, part: str, name: str, figures: ClassFigures, most_
     truth, predicted = names_of(figures.truth), names_of(figures.predicted)
     told = _figures(figures)
     alt = f"{name}, an image of the {PART_NAMES[part]} set. Truth: {truth}. Answer: {predicted}. {told}"
-    return Mistake(name, truth, predicted, told, png, alt, problem)
+    return Mistake(name, truth, predicted, told, png, alt, problem, number)
 
 
 def _figures(case: ClassFigures) -> str:

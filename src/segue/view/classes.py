@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, cast
 
-import numpy as np
-from jaxtyping import Bool, Float
-
 from segue.metrics import CALIBRATION_BINS, Kind, reliability
 from segue.view.class_charts import reliability_chart, roc_chart
 from segue.view.class_gallery import MOST_MISTAKES, mistakes, names_of
 from segue.view.class_summary import largest_class, summarise_classes
 from segue.view.colours import is_colour
 from segue.view.facts import ClassPart, RunFacts
-from segue.view.sections import MOST_ROWS, SECTIONS, Section, data_uri
+from segue.view.page import Section
+from segue.view.page_data import lowest_confidence, truth_and_scores
+from segue.view.sections import MOST_ROWS, SECTIONS, data_uri
 from segue.view.summary import PART_NAMES
 from segue.view.words import count, dice, interval, listed, percent
 
@@ -127,7 +126,7 @@ def _roc(facts: RunFacts) -> dict[str, Any]:
     for name, part in facts.class_parts.items():
         if not part.cases:
             continue
-        truth, scores = _tables(part)
+        truth, scores = truth_and_scores(part)
         # Of two classes that exclude each other one curve says all: the other is its mirror image.
         chosen = [len(part.classes) - 1] if binary else list(range(len(part.classes)))
         names = [part.classes[place] for place in chosen]
@@ -150,9 +149,9 @@ def _calibration(facts: RunFacts) -> dict[str, Any]:
     for name, part in facts.class_parts.items():
         if not part.cases:
             continue
-        truth, scores = _tables(part)
+        truth, scores = truth_and_scores(part)
         found = reliability(truth, scores, kind)
-        lowest = 0.5 if kind in ("binary", "multi-label") else 1 / max(1, len(part.classes))
+        lowest = lowest_confidence(kind, len(part.classes))
         error = dice(part.mean("all", "calibration_error").value)
         bins = "; ".join(f"{c:.2f}: {a:.2f}" for c, a in zip(found.confidence, found.accuracy, strict=True))
         pictures = [reliability_chart(found, lowest, theme) for theme in ("light", "dark")]
@@ -175,16 +174,6 @@ def _chart(part: str, pictures: list[bytes | None], alt: str, problem: str, told
 def _charts(facts: RunFacts, charts: list[dict[str, Any]], words: str) -> dict[str, Any]:
     problem = None if charts else facts.missing.get("metrics.json", "No case was measured.")
     return {"charts": charts, "words": words if charts else "", "problem": problem}
-
-
-def _tables(part: ClassPart) -> tuple[Bool[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-    names = part.classes
-    truth = [
-        [name in case.truth if case.several else name == case.truth for name in names] for case in part.cases.values()
-    ]
-    scores = [[case.probabilities.get(name, 0.0) for name in names] for case in part.cases.values()]
-    shape = (len(part.cases), len(names))
-    return np.array(truth, dtype=bool).reshape(shape), np.array(scores, dtype=float).reshape(shape)
 
 
 def _mistakes(facts: RunFacts) -> dict[str, Any]:
@@ -244,7 +233,7 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
 
 _SHARED = {section.name: section for section in SECTIONS}
 
-CLASS_SECTIONS = (
+CLASS_SECTIONS: tuple[Section[RunFacts], ...] = (
     Section("summary", "In short", _summary),
     Section("measures", "How well", _measures, "class_measures"),
     Section("confusion", "What is taken for what", _confusion),
@@ -252,5 +241,5 @@ CLASS_SECTIONS = (
     Section("calibration", "Calibration", _calibration, "charts"),
     Section("mistakes", "Most confident mistakes", _mistakes),
     Section("cases", "Every case", _cases, "class_cases"),
-    *(_SHARED[name] for name in ("folds", "curves", "plan", "data", "environment")),
+    *(_SHARED[name] for name in ("viewer", "folds", "curves", "samples", "plan", "data", "environment")),
 )

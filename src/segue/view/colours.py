@@ -1,4 +1,4 @@
-"""Pictures in colour: which channels are red, green and blue, and their values as bytes."""
+"""Colours of labels, the same on every page; and pictures in colour: which channels are red, green and blue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from jaxtyping import Float, Num, UInt8
 from segue.catalogue import Channel
 
 _COLOURS = ("red", "green", "blue")
+# After Okabe and Ito (Color Universal Design, 2008), those of them that were too pale or too dark made so that each
+# has a contrast of 3 to 1 and more on white and on the dark ground of the pages (WCAG 2.2, 1.4.11).
+LABEL_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#b8609a", "#a67c00", "#2a93c9", "#7a6fd0", "#7f858d")
+
+
+def label_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour of each label, in their order; of more labels than colours, they come again."""
+    return {name: LABEL_COLOURS[place % len(LABEL_COLOURS)] for place, name in enumerate(names)}
 
 
 def is_colour(channels: Sequence[Channel]) -> bool:

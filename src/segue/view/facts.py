@@ -230,7 +230,7 @@ class RunFacts:
     """Everything a report tells, read once. ``missing`` says in words why something is None or empty.
 
     Of a segmentation the figures are ``parts``, of a classification ``class_parts``; the other is empty. ``folds`` are
-    there where the run folder holds several trainings.
+    there where the run folder holds several trainings, ``volumes`` where images were written for the viewer.
     """
 
     run: Run
@@ -247,6 +247,7 @@ class RunFacts:
     missing: dict[str, str]
     folds: list[FoldFacts] = field(default_factory=list)
     postprocessing: PostProcessing | None = None
+    volumes: dict[str, Any] | None = None
 
     def predictions(self, part: str, case: str) -> Path:
         """Where the prediction of a case lies: of a fold in its own folder, of the mean of folds in the run's."""

@@ -24,6 +24,7 @@ from segue.view.picture import (
     Panel,
     Scene,
     as_png,
+    colour_errors,
     draw_legend,
     draw_outlines,
     legend_handles,
@@ -142,6 +143,7 @@ def _draw(figure: Figure, scene: Scene, sheet: _Sheet, panel: Panel, size: tuple
         interpolation="nearest" if enlarged else "antialiased",
         aspect="auto",
     )
+    colour_errors(axes, scene, panel)
     draw_outlines(axes, scene, panel)
     axes.set_xlim(last, first)  # the plane's columns grow to the left: rightwards in the picture as it is stored
     axes.set_ylim(low, high)

@@ -16,8 +16,8 @@ from segue.view.summary import PART_NAMES
 from segue.view.words import count, dice, listed, sentence, unit, volume
 from segue.volume import Volume
 
-# Of the picture files of one report together; base64 adds a third, and the page stays under three megabytes.
-_PICTURE_BYTES = 2_000_000
+# Of the picture files of one report together; base64 adds a third, and small pictures of all cases come beside them.
+_PICTURE_BYTES = 1_200_000
 _WIDTH_PX, _LEAST_WIDTH_PX = 1200, 400
 
 
@@ -81,7 +81,7 @@ def _shown(facts: RunFacts, part: str, name: str, rank: str, most_bytes: int) ->
             png = _picture(facts, facts.card, part, facts.truths[name], image, most_bytes, notes)
     except (SegueError, OSError, MemoryError, ValueError) as error:
         problem = sentence(str(error).replace("\n  -> ", ". To mend it: "))
-    told = _in_words(figures, facts.pixel_ml(part))
+    told = in_words(figures, facts.pixel_ml(part))
     alt = (
         f"{name}, {rank} case of the {PART_NAMES[part]} {facts.whom}: "
         f"{'the picture' if flat else 'axial, coronal and sagittal slices'} with the outlines "
@@ -117,7 +117,7 @@ def _picture(
         width = max(_LEAST_WIDTH_PX, int(0.93 * width * (most_bytes / len(png)) ** 0.5))
 
 
-def _in_words(figures: CaseFigures, pixel_ml: float | None) -> str:
+def in_words(figures: CaseFigures, pixel_ml: float | None) -> str:
     measured = [
         f"{label} {dice(value)}" for label in figures.labels if (value := figures.of(label, "dice")) is not None
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -35,6 +36,7 @@ _LEAST_PANEL = 60.0
 LEAST_WIDTH = 360
 _TITLE_CHARACTER_PX = 7.6
 _PERCENTILE_SAMPLE = 500_000
+_OTHER_LABEL, _ERROR_ALPHA = "#cc79a7", 0.35
 # With more labels than line styles, numbers are written into the outlines instead.
 _LINE_STYLES: tuple[Any, ...] = ("solid", (0, (4, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)))
 
@@ -246,6 +248,7 @@ def _draw(figure: Figure, scene: Scene, panel: Panel, size: tuple[int, int]) -> 
         extent=extent,
         interpolation="hanning",
     )
+    colour_errors(axes, scene, panel)
     draw_outlines(axes, scene, panel)
     window = scene.whole if panel.projected else scene.window
     axes.set_xlim(window[plane.across][1], window[plane.across][0])  # the patient's right (or front) on the left
@@ -269,6 +272,31 @@ def _title(scene: Scene, panel: Panel) -> str:
         return long
     left = max(3, room - len(panel.plane.name) - 2)
     return f"{name if len(name) <= left else name[: left - 1] + '…'}: {panel.plane.name}"
+
+
+def colour_errors(axes: Axes, scene: Scene, panel: Panel) -> None:
+    """On a slice: what was missed in the truth's colour, what was invented in the prediction's, and what got another
+    label in purple."""
+    if panel.projected or scene.truth is None or scene.prediction is None:
+        return
+    ink, plane = scene.displays[panel.row].ink, panel.plane
+    wanted = list(scene.labels)
+    truth, prediction = (
+        np.where(np.isin(mask, wanted), mask, 0)
+        for mask in (cut(m, plane, scene.focus.voxel) for m in (scene.truth, scene.prediction))
+    )
+    wrong = np.zeros((*truth.shape, 4))
+    for where, colour in (
+        ((truth > 0) & (prediction == 0), ink.truth),
+        ((truth == 0) & (prediction > 0), ink.prediction),
+        ((truth > 0) & (prediction > 0) & (truth != prediction), _OTHER_LABEL),
+    ):
+        wrong[where] = to_rgba(colour, _ERROR_ALPHA)
+    if wrong.any():
+        step, (rows, columns) = scene.image.geometry.spacing_mm, truth.shape
+        extent = (-0.5 * step[plane.across], (columns - 0.5) * step[plane.across],
+                  -0.5 * step[plane.up], (rows - 0.5) * step[plane.up])  # fmt: skip
+        axes.imshow(wrong, origin="lower", extent=extent, interpolation="nearest", aspect="auto")
 
 
 def draw_outlines(axes: Axes, scene: Scene, panel: Panel) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -13,32 +12,27 @@ from segue.catalogue.citing import Citation
 from segue.core.console import duration
 from segue.evaluate import distance_unit
 from segue.prepare import Plan
+from segue.view.case_gallery import case_gallery
 from segue.view.colours import is_colour
 from segue.view.curves import learning_curves
-from segue.view.facts import Part, Remark, RunFacts
+from segue.view.facts import CaseFigures, Part, Remark, RunFacts
 from segue.view.folds import folds_section
 from segue.view.gallery import gallery
+from segue.view.page import Section
+from segue.view.page_data import cases_in_order
+from segue.view.samples import samples_section
 from segue.view.summary import PART_NAMES, summarise
+from segue.view.tiles import webp_size, webp_uri
+from segue.view.volumes import viewer_section
+from segue.view.windows import window_for
 from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
 
 MOST_ROWS = 200
+# With more labels than so, a case is one row, and its worst label is named.
+_MOST_LABEL_ROWS = 1200
+_MOST_COLUMNS = 12
 _MOST_EXAMPLES = 3
 _SECONDS = "seconds: "
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page; its template is ``<name>.html`` where it names no other."""
-
-    name: str
-    title: str
-    content: Callable[[RunFacts], dict[str, Any]]
-    shown_by: str | None = None
-    applies: Callable[[RunFacts], bool] = lambda facts: True
-
-    @property
-    def template(self) -> str:
-        return f"{self.shown_by or self.name}.html"
 
 
 def _summary(facts: RunFacts) -> dict[str, Any]:
@@ -138,37 +132,71 @@ def _cases(facts: RunFacts) -> dict[str, Any]:
     tables = []
     for name, part in facts.parts.items():
         several, pixel_ml = len(part.labels) > 1, facts.pixel_ml(name)
-        rows = [
-            {
-                "case": case_name,
-                "patient": case.patient if case.patient != case_name else "",
-                "mean": case.mean_dice,
-                "labels": [
-                    {
-                        "name": label,
-                        "dice": case.of(label, "dice"),
-                        "volumes": [
-                            volume(case.of(label, metric), pixel_ml)
-                            for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
-                        ],
-                    }
-                    for label in case.labels
-                ],
-            }
-            for case_name, case in part.worst_first[:MOST_ROWS]
-        ]
+        listed_cases = part.worst_first[:MOST_ROWS]
+        short = sum(len(case.labels) for _, case in listed_cases) > _MOST_LABEL_ROWS
+        rows = [_case_row(case_name, case, pixel_ml, short) for case_name, case in listed_cases]
         tables.append(
             {
                 "title": PART_NAMES[name],
                 "unit": unit(pixel_ml),
                 "several": several,
+                "short": short,
                 "patients": any(row["patient"] for row in rows),
                 "rows": rows,
                 "hidden": max(0, len(part.cases) - MOST_ROWS),
                 "failed": [failure.model_dump() for failure in part.failed],
             }
         )
-    return {"tables": tables, "whom": facts.whom, "problem": facts.missing.get("metrics.json")}
+    pictures = case_gallery(facts)
+    return {
+        "tables": tables,
+        "whom": facts.whom,
+        "problem": facts.missing.get("metrics.json"),
+        "pictures": [
+            {
+                **asdict(picture),
+                "src": webp_uri(picture.webp) if picture.webp else None,
+                "size": webp_size(picture.webp) if picture.webp else None,
+                "alt": f"{picture.case}: outlines of truth and prediction where they disagree most. {picture.figures}",
+            }
+            for picture in pictures
+        ],
+        "unpictured": len(cases_in_order(facts)) > len(pictures),
+        "windows": _window_words(facts),
+    }
+
+
+def _case_row(name: str, case: CaseFigures, pixel_ml: float | None, short: bool) -> dict[str, Any]:
+    measured = [(value, label) for label in case.labels if (value := case.of(label, "dice")) is not None]
+    worst = min(measured, default=(None, DASH))
+    return {
+        "case": name,
+        "patient": case.patient if case.patient != name else "",
+        "mean": case.mean_dice,
+        "worst": worst[1],
+        "worst_dice": worst[0],
+        "measured": len(measured),
+        "labels": []
+        if short
+        else [
+            {
+                "name": label,
+                "dice": case.of(label, "dice"),
+                "volumes": [
+                    volume(case.of(label, metric), pixel_ml)
+                    for metric in ("truth_volume_ml", "volume_ml", "false_positive_ml", "false_negative_ml")
+                ],
+            }
+            for label in case.labels
+        ],
+    }
+
+
+def _window_words(facts: RunFacts) -> str:
+    if facts.card is None or "HU" not in {channel.unit for channel in facts.card.channels}:
+        return ""
+    window = window_for(list((facts.plan.labels if facts.plan else facts.card.labels).values()))
+    return f"CT is shown in the {window.name} window ({window.low:.0f} to {window.high:.0f} HU).".replace("-", "−")
 
 
 def _curves(facts: RunFacts) -> dict[str, Any]:
@@ -184,7 +212,11 @@ def _curves(facts: RunFacts) -> dict[str, Any]:
         name, value = ("Dice", best.get("mean_dice")) if "dice" in best else (metric_name(best), best.get("score"))
         told = f"Kept: the state after step {best.get('step')}, validation {name} {dice(value)}."
     resumed = len(facts.of("resumed"))
+    score, names, rows = _validations(looks)
     return {
+        "score": score,
+        "names": names,
+        "looks": rows,
         "light": data_uri(learning_curves(facts.events, "light")),
         "dark": data_uri(learning_curves(facts.events, "dark")),
         "told": told if kept or not looks else "",
@@ -192,6 +224,26 @@ def _curves(facts: RunFacts) -> dict[str, Any]:
         "alt": f"Curves of the loss ({count(len(steps), 'point')}) and of the scores on the validation cases "
         f"({count(len(looks), 'point')}) over the minutes of training.",
     }
+
+
+def _validations(looks: list[dict[str, Any]]) -> tuple[str, list[str], list[dict[str, Any]]]:
+    """What the score is called, the first labels, and a row of figures for each validation."""
+    masks = not any("scores" in look for look in looks)
+    each = [look.get("dice" if masks else "scores") or {} for look in looks]
+    names = list(dict.fromkeys(name for scores in each for name in scores))[:_MOST_COLUMNS]
+    shown = names if len(names) > 1 or not masks else []
+    kept = max((place for place, look in enumerate(looks) if look.get("best")), default=None)
+    rows = [
+        {
+            "minutes": f"{float(look.get('seconds') or 0) / 60:.1f}",
+            "step": look.get("step"),
+            "score": look.get("mean_dice", look.get("score")),
+            "labels": [scores.get(name) for name in shown],
+            "kept": place == kept,
+        }
+        for place, (look, scores) in enumerate(zip(looks, each, strict=True))
+    ]
+    return "mean Dice" if masks else metric_name(looks[-1]), shown, rows
 
 
 def metric_name(event: dict[str, Any]) -> str:
@@ -341,13 +393,15 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-SECTIONS = (
+SECTIONS: tuple[Section[RunFacts], ...] = (
     Section("summary", "In short", _summary),
     Section("measures", "How well", _measures),
     Section("folds", "Folds", folds_section, applies=lambda facts: bool(facts.folds)),
     Section("pictures", "Best, median and worst", _pictures),
     Section("cases", "Every case", _cases),
+    Section("viewer", "Images", viewer_section),
     Section("curves", "Learning curves", _curves),
+    Section("samples", "What the network saw", samples_section),
     Section("plan", "Plan", _plan),
     Section("data", "Data", _data),
     Section("environment", "Environment", _environment),

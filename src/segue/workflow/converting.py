@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from segue.acquire.alone import alone
 from segue.acquire.convert import TABLE, Converted, ConvertOptions, Row
 from segue.acquire.convert import convert as convert_studies
 from segue.acquire.convert.identity import key_path
+from segue.core.alone import alone
 from segue.core.errors import UsageError
 from segue.dicom import SuvMode, SuvType
 

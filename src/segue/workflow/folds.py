@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segue.acquire.alone import alone
 from segue.catalogue import Card, Case, Dataset, dataset_at
+from segue.core.alone import alone
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
@@ -107,6 +107,7 @@ def renew(
         DataError: a case validates in two folds.
     """
     card, cases = top.card(), {case.id: case for case in dataset.cases}
+    shown = cases | {case.id: case for case in dataset.set_aside}
     # Two folds that end at once take turns: the second one finds the figures of the first.
     with alone(top.metrics):
         members = top.members()
@@ -118,7 +119,7 @@ def renew(
             tested = measure_run(top, device, dataset, workers, parts=("test",), member_only=False, wanted=wanted)
             evaluations += tested
         write_metrics(top.metrics, evaluations)
-        write_report(top, cases)
+        write_report(top, shown)
     return evaluations
 
 

@@ -90,8 +90,7 @@ def _remarks(dataset: Dataset, options: GetOptions) -> list[str]:
             if expected[split] is not None and expected[split] != there[split]
         ]
     lines += _gone(dataset) + _unexpected(dataset)
-    if dataset.left_out:
-        lines.append(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
+    lines += dataset.told_left_out
     repaired = [defect for defect in card.defects if defect.action == "repair"]
     ids = {case.id for case in dataset.cases}
     for defect in repaired:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segue.catalogue import Card, Case, Dataset, card_above, dataset_at, is_known, load_card
+from segue.catalogue import VERDICTS, Card, Case, Dataset, card_above, dataset_at, is_known, load_card, some
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.evaluate import (
@@ -142,7 +142,7 @@ def evaluate_run(
         dataset = dataset_at(run.card(), Path(run.settings()["root"]))
     evaluations = measure_run(run, device, dataset, workers, wanted=wanted)
     write_metrics(run.metrics, evaluations)
-    write_report(run, {case.id: case for case in dataset.cases})
+    write_report(run, {case.id: case for case in (*dataset.cases, *dataset.set_aside)})
     return evaluations
 
 
@@ -169,11 +169,15 @@ def measure_run(
     if dataset is None:
         dataset = dataset_at(card, Path(run.settings()["root"]))
     cases = {case.id: case for case in dataset.cases}
+    aside = {case.id for case in dataset.set_aside}
     evaluations: list[Evaluation | ClassEvaluation] = []
     for part in parts:
         listed = [entry["id"] for entry in split[part]]
         if not listed:
             continue
+        if apart := [name for name in listed if name in aside]:
+            say(f"{part}: {len(apart)} of {len(listed)} cases left out by {VERDICTS}: {some(apart)}")
+        listed = [name for name in listed if name not in aside]
         missing = [name for name in listed if name not in cases]
         gone = [DataError("the case is not in the dataset any more", where=name) for name in missing]
         there = [cases[name] for name in listed if name in cases]

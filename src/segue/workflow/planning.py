@@ -81,11 +81,11 @@ def make_plan(experiment: Experiment, dataset: Dataset, kept: Plan | None = None
         raise DataError(
             "no annotated case to train on",
             where=dataset.root,
-            value=f"{len(dataset.cases)} images without label",
+            value="; ".join([f"{len(dataset.cases)} images without label", *dataset.told_left_out]),
             remedy="put the labels where the card's layout expects them",
         )
-    if dataset.left_out:
-        say(f"{len(dataset.left_out)} cases are left out: {next(iter(dataset.left_out.values()))}")
+    for line in dataset.told_left_out:
+        say(line)
     drawn_from = _drawn_from(dataset)
     looked = look_at(
         dataset, drawn_from, experiment.cache_folder, experiment.cache_folder / "arrays", experiment.workers

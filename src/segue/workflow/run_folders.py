@@ -14,13 +14,14 @@ import torch
 import yaml
 
 import segue
-from segue.acquire.alone import alone
 from segue.catalogue import Split
+from segue.core.alone import alone
 from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable, write_json, write_text
 from segue.prepare import Plan
 from segue.train import Run
 from segue.workflow.experiment import Experiment, difference
+from segue.workflow.look import findings_of_verdicts
 
 if TYPE_CHECKING:
     from segue.workflow.planning import Planned
@@ -88,13 +89,14 @@ def _write_run(run: Run, experiment: Experiment, planned: Planned, made: Plan, s
                 "the data changed since this run began",
                 where=run.folder,
                 value=", ".join(names[:5]) + (" ..." if len(names) > 5 else ""),
-                remedy="put the old data back, or begin a new run with -o",
+                remedy="put the old data (and verdicts) back, or begin a new run with -o",
             )
     write_json(run.folder / "card.json", planned.dataset.card)
     write_json(run.folder / "plan.json", made)
     write_json(run.fingerprint, planned.facts)
     write_json(run.folder / "split.json", parts)
-    write_json(run.folder / "findings.json", {"left_out": planned.left_out, "findings": planned.findings})
+    left_out = [*planned.left_out, *findings_of_verdicts(planned.dataset)]
+    write_json(run.folder / "findings.json", {"left_out": left_out, "findings": planned.findings})
     places = {"root": planned.dataset.root.resolve(), "splits": experiment.splits and experiment.splits.resolve()}
     write_text(run.config, yaml.safe_dump(jsonable(experiment.model_copy(update=places)), sort_keys=False))
 

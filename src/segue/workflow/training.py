@@ -203,6 +203,8 @@ def dry_run(experiment: Experiment) -> None:
         result(f"cases     {len(split.train)} train, {len(split.val)} validate (fold {experiment.fold})")
     if planned.left_out:
         result(f"left out  {', '.join(sorted({finding.case for finding in planned.left_out}))}")
+    for line in planned.dataset.told_left_out:
+        result(f"left out  {line}")
     result(describe_plan(planned.plan))
     result()
     result(describe_cost(planned, split, experiment))

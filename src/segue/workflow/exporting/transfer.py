@@ -216,10 +216,11 @@ def listed(names: Sequence[str]) -> str:
 def left_out_notes(dataset: Dataset, left_out: dict[str, str]) -> list[str]:
     """Who is not in the export and why, one sentence per reason."""
     by_reason: dict[str, list[str]] = {}
+    by_verdict = {case.id for case in dataset.set_aside}
     for name, why in left_out.items():
         by_reason.setdefault(why, []).append(name)
     for name, why in dataset.left_out.items():
-        by_reason.setdefault(f"known defect: {why}", []).append(name)
+        by_reason.setdefault(why if name in by_verdict else f"known defect: {why}", []).append(name)
     return [f"left out {len(names)} ({listed(names)}): {why}" for why, names in by_reason.items()]
 
 

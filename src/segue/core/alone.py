@@ -13,8 +13,12 @@ from segue.core.files import storage_fault
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Two of us at the same folder take turns: the second one finds the work done."""
+def alone(root: Path, *, told: bool = True) -> Iterator[None]:
+    """Two of us at the same folder (or file) take turns: the second one finds the work done.
+
+    Args:
+        told: say so where one has to wait.
+    """
     lock = root.with_name(f".{root.name}.lock")
     new_folders = [folder for folder in lock.parents if not folder.exists()]
     handle = None
@@ -30,7 +34,8 @@ def alone(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            say(f"another segue is at work on {root}; waiting for it")
+            if told:
+                say(f"another segue is at work on {root}; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         if not _is_still(lock, handle.fileno()):
             handle.close()  # whoever had it has removed it: this one locks nobody out
