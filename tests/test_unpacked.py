@@ -42,7 +42,7 @@ def two(tmp_path: Path) -> Dataset:
     mask = np.zeros(SHAPE, np.uint8)
     mask[40:60, 30:50, 30:50] = 1
     folder = tmp_path / "set"
-    for name, array in (("ct", values), ("pet", values / 16)):
+    for name, array in (("ct", 8 * values - 1000), ("pet", values / 16)):
         write(Volume(array[None], GRID), folder / "images" / f"a_{name}.nii.gz")
     write(Volume(mask[None], GRID, "labels"), folder / "labels" / "a.nii.gz")
     card = {
