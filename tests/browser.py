@@ -56,10 +56,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page of 1280 by 800 with the network off but for 127.0.0.1."""
+    """A page of 1280 by 800 with the network off but for 127.0.0.1.
+
+    A test that provokes an error on purpose clears ``page.complaints``.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     watched = Watched(context)
-    yield context.new_page()
+    opened = context.new_page()
+    opened.complaints = watched.complaints  # type: ignore[attr-defined]
+    yield opened
     context.close()
     assert watched.left == [], "the page asked for something that is not on this machine"
     assert watched.complaints == [], "the page has errors"
@@ -101,3 +106,12 @@ def is_blank(png: bytes) -> bool:
 
     grey = np.asarray(Image.open(io.BytesIO(png)).convert("L"), np.float32)
     return bool(grey.std() < 3)
+
+
+def accessibility_problems(page: Any) -> list[str]:
+    """What axe-core has against the page, by the rules of WCAG 2.2 A and AA."""
+    # Evaluated from outside: the page's own policy lets no other script in.
+    page.evaluate((FRONT / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+    found = page.evaluate("(tags) => axe.run(document, { runOnly: tags })", tags)
+    return [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import FRONT, is_blank, require_assets
+from browser import accessibility_problems, is_blank, require_assets
 from conftest import blob_case
 
 LABELS = {"1": {"name": "bright", "colour": "#e69f00"}, "2": {"name": "dim", "colour": "#56b4e9"}}
@@ -334,11 +334,3 @@ def test_the_viewer_is_accessible(page: Any, tmp_path: Path, theme: str) -> None
     page.evaluate("opened")
     page.get_by_role("button", name="Keys").click()
     assert accessibility_problems(page) == []
-
-
-def accessibility_problems(page: Any) -> list[str]:
-    """What axe-core has against the page, by the rules of WCAG 2.2 A and AA."""
-    page.add_script_tag(path=str(FRONT / "node_modules" / "axe-core" / "axe.min.js"))
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = page.evaluate("(tags) => axe.run(document, { runOnly: tags })", tags)
-    return [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]
