@@ -1,5 +1,6 @@
 // Of a classification: ROC curves, calibration, and the confusion matrix as a filter.
 import * as Plot from "@observablehq/plot"
+import { asPicture } from "./chart.js"
 import { el, labelButtons, onWidth, shortened, widthOf } from "./dom.js"
 
 /**
@@ -53,7 +54,7 @@ function startRoc(curves, mount, part) {
           title: (d) => `${shortened(d.name, 40)}${d.auc === null ? "" : `, AUC ${d.auc.toFixed(3)}`}\nfound ${(100 * d.y).toFixed(1)} %\nfalse alarms ${(100 * d.x).toFixed(1)} %` })),
       ],
     })
-    named(svg, `ROC curves of the ${part} images: ${curves.map((curve) => `${curve.name} ${curve.auc?.toFixed(3) ?? "–"}`).join(", ")}`)
+    asPicture(svg, `ROC curves of the ${part} images: ${curves.map((curve) => `${curve.name} ${curve.auc?.toFixed(3) ?? "–"}`).join(", ")}`)
     plot.replaceChildren(svg)
   }
   onWidth(mount, draw)
@@ -82,21 +83,16 @@ function startCalibration(found, mount, part) {
           title: (d) => `${d.answers} answers with ${share(d.confidence)} confidence\n${share(d.accuracy)} of them are right` })),
       ],
     })
-    named(svg, `Share of right answers by confidence on the ${part} images`)
+    asPicture(svg, `Share of right answers by confidence on the ${part} images`)
     const bars = Plot.plot({
       ...shared, height: 110, marginBottom: 36, x: { domain: [low, 1], label: "confidence: the probability of the answer", tickFormat: share, ticks: 6 },
       y: { label: "answers", grid: true, ticks: 3 },
       marks: [Plot.rectY(rows, { x1: (d) => d.confidence - 0.014, x2: (d) => d.confidence + 0.014, y: "answers", fill: "var(--accent)" })],
     })
-    named(bars, "Number of answers by confidence")
+    asPicture(bars, "Number of answers by confidence")
     above.replaceChildren(svg)
     below.replaceChildren(bars)
   }
   onWidth(mount, draw)
   draw()
-}
-
-function named(svg, words) {
-  svg.setAttribute("role", "img")
-  svg.setAttribute("aria-label", words)
 }

@@ -1,6 +1,6 @@
 // Runs against each other: each case in both, and the mean differences with their intervals.
 import * as Plot from "@observablehq/plot"
-import { chartFrame, makeLive } from "./chart.js"
+import { asPicture, chartFrame, makeLive } from "./chart.js"
 import { el, figure, labelButtons, onWidth, shortened, titled, widthOf } from "./dom.js"
 
 const MOST_LABELS = 8
@@ -89,8 +89,7 @@ function startPaired(pair, mount, reports) {
 
   function put(frame, dots, options) {
     const svg = Plot.plot({ marginLeft: 48, ...options, style: { background: "none", fontSize: "12px" } })
-    svg.setAttribute("role", "img")
-    svg.setAttribute("aria-label", `${frame.getAttribute("aria-label")} ${dots.length} points; the tables hold the figures.`)
+    asPicture(svg, `${frame.getAttribute("aria-label")} ${dots.length} points; the tables hold the figures.`)
     frame.querySelector(".plot").replaceChildren(svg)
     live.push(makeLive(frame, svg, dots, {
       words: (point) => [
@@ -148,8 +147,7 @@ function startDifferences(pair, mount) {
         Plot.dot(rows, { x: "difference", y: "title", fill: "colour", r: 5 }),
       ],
     })
-    svg.setAttribute("role", "img")
-    svg.setAttribute("aria-label", `Mean differences of ${metric.title}; the table below has them.`)
+    asPicture(svg, `Mean differences of ${metric.title}; the table below has them.`)
     plot.replaceChildren(svg)
   }
   onWidth(plot, draw)
