@@ -15,7 +15,7 @@ const SVG = "http://www.w3.org/2000/svg"
  * @returns {{mark: (n: number | null) => void}} rings the dots of a case
  */
 export function makeLive(frame, svg, points, on) {
-  const dots = [...svg.querySelectorAll("[data-dots] circle")].map((circle) => ({
+  const dots = [...svg.querySelectorAll("g[data-mark='dot'] circle")].map((circle) => ({
     point: points[circle.__data__],
     x: Number(circle.getAttribute("cx")),
     y: Number(circle.getAttribute("cy")),
@@ -126,22 +126,6 @@ export function makeLive(frame, svg, points, on) {
       }
     },
   }
-}
-
-/**
- * Say what a chart shows, in one sentence: it is one picture to a screen reader, and its parts have no names of their own.
- *
- * @param {SVGSVGElement} svg of Observable Plot
- */
-export function asPicture(svg, words) {
-  for (const part of svg.querySelectorAll("[aria-label]")) {
-    if (part.getAttribute("aria-label") === "dot") part.setAttribute("data-dots", "")
-    part.removeAttribute("aria-label")
-    part.removeAttribute("aria-description")
-  }
-  svg.setAttribute("role", "img")
-  svg.setAttribute("aria-label", words)
-  return svg
 }
 
 /** The frame of a live chart: focusable, with words for those who do not see it. */

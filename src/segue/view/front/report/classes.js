@@ -1,6 +1,6 @@
 // Of a classification: ROC curves, calibration, and the confusion matrix as a filter.
 import * as Plot from "@observablehq/plot"
-import { asPicture } from "./chart.js"
+import { drawPlot } from "../plot.js"
 import { el, labelButtons, onWidth, shortened, widthOf } from "./dom.js"
 
 /**
@@ -43,7 +43,7 @@ function startRoc(curves, mount, part) {
   function draw() {
     const points = curves.flatMap((curve, n) => (shown.has(n) ? curve.false.map((x, k) => ({ name: curve.name, colour: curve.colour, auc: curve.auc, x, y: curve.found[k] })) : []))
     const side = widthOf(plot, 460)
-    const svg = Plot.plot({
+    const svg = drawPlot({
       width: side, height: side, marginLeft: 48, marginBottom: 40, style: { background: "none", fontSize: "12px" },
       x: { domain: [0, 1], label: "false alarms (1 − specificity)", grid: true },
       y: { domain: [0, 1], label: "found (sensitivity)", grid: true },
@@ -54,7 +54,7 @@ function startRoc(curves, mount, part) {
           title: (d) => `${shortened(d.name, 40)}${d.auc === null ? "" : `, AUC ${d.auc.toFixed(3)}`}\nfound ${(100 * d.y).toFixed(1)} %\nfalse alarms ${(100 * d.x).toFixed(1)} %` })),
       ],
     })
-    asPicture(svg, `ROC curves of the ${part} images: ${curves.map((curve) => `${curve.name} ${curve.auc?.toFixed(3) ?? "–"}`).join(", ")}`)
+    named(svg, `ROC curves of the ${part} images: ${curves.map((curve) => `${curve.name} ${curve.auc?.toFixed(3) ?? "–"}`).join(", ")}`)
     plot.replaceChildren(svg)
   }
   onWidth(mount, draw)
@@ -71,7 +71,7 @@ function startCalibration(found, mount, part) {
   function draw() {
     const width = widthOf(mount, 460)
     const shared = { width, marginLeft: 48, style: { background: "none", fontSize: "12px" } }
-    const svg = Plot.plot({
+    const svg = drawPlot({
       ...shared, height: Math.round(0.8 * width), x: { domain: [low, 1], label: null, tickFormat: share, ticks: 6 },
       y: { domain: [0, 1], label: "share of right answers", tickFormat: share, grid: true },
       marks: [
@@ -83,16 +83,21 @@ function startCalibration(found, mount, part) {
           title: (d) => `${d.answers} answers with ${share(d.confidence)} confidence\n${share(d.accuracy)} of them are right` })),
       ],
     })
-    asPicture(svg, `Share of right answers by confidence on the ${part} images`)
-    const bars = Plot.plot({
+    named(svg, `Share of right answers by confidence on the ${part} images`)
+    const bars = drawPlot({
       ...shared, height: 110, marginBottom: 36, x: { domain: [low, 1], label: "confidence: the probability of the answer", tickFormat: share, ticks: 6 },
       y: { label: "answers", grid: true, ticks: 3 },
       marks: [Plot.rectY(rows, { x1: (d) => d.confidence - 0.014, x2: (d) => d.confidence + 0.014, y: "answers", fill: "var(--accent)" })],
     })
-    asPicture(bars, "Number of answers by confidence")
+    named(bars, "Number of answers by confidence")
     above.replaceChildren(svg)
     below.replaceChildren(bars)
   }
   onWidth(mount, draw)
   draw()
+}
+
+function named(svg, words) {
+  svg.setAttribute("role", "img")
+  svg.setAttribute("aria-label", words)
 }

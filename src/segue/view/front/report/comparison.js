@@ -1,6 +1,7 @@
 // Runs against each other: each case in both, and the mean differences with their intervals.
 import * as Plot from "@observablehq/plot"
-import { asPicture, chartFrame, makeLive } from "./chart.js"
+import { drawPlot } from "../plot.js"
+import { chartFrame, makeLive } from "./chart.js"
 import { el, figure, labelButtons, onWidth, shortened, titled, widthOf } from "./dom.js"
 
 const MOST_LABELS = 8
@@ -88,8 +89,9 @@ function startPaired(pair, mount, reports) {
   }
 
   function put(frame, dots, options) {
-    const svg = Plot.plot({ marginLeft: 48, ...options, style: { background: "none", fontSize: "12px" } })
-    asPicture(svg, `${frame.getAttribute("aria-label")} ${dots.length} points; the tables hold the figures.`)
+    const svg = drawPlot({ marginLeft: 48, ...options, style: { background: "none", fontSize: "12px" } })
+    svg.setAttribute("role", "img")
+    svg.setAttribute("aria-label", `${frame.getAttribute("aria-label")} ${dots.length} points; the tables hold the figures.`)
     frame.querySelector(".plot").replaceChildren(svg)
     live.push(makeLive(frame, svg, dots, {
       words: (point) => [
@@ -137,7 +139,7 @@ function startDifferences(pair, mount) {
   mount.replaceChildren(el("figure", {}, el("figcaption", { class: "chart-title" }, `Mean difference of ${titled(metric)}, ${pair.other} − ${pair.one}, with its 95 % interval`), plot))
   mount.hidden = false
   const draw = () => {
-    const svg = Plot.plot({
+    const svg = drawPlot({
       width: widthOf(plot, 760), height: 60 + 26 * rows.length, marginLeft: 150, marginBottom: 36, style: { background: "none", fontSize: "12px" },
       x: { label: metric.rises ? `${pair.other} better →` : `← ${pair.other} better`, labelArrow: "none", grid: true, nice: true },
       y: { label: null, domain: rows.map((row) => row.title) },
@@ -147,7 +149,8 @@ function startDifferences(pair, mount) {
         Plot.dot(rows, { x: "difference", y: "title", fill: "colour", r: 5 }),
       ],
     })
-    asPicture(svg, `Mean differences of ${metric.title}; the table below has them.`)
+    svg.setAttribute("role", "img")
+    svg.setAttribute("aria-label", `Mean differences of ${metric.title}; the table below has them.`)
     plot.replaceChildren(svg)
   }
   onWidth(plot, draw)

@@ -1,6 +1,6 @@
 // Learning curves: the loss, and the score of each label on the validation cases.
 import * as Plot from "@observablehq/plot"
-import { asPicture } from "./chart.js"
+import { drawPlot } from "../plot.js"
 import { el, labelButtons, onWidth, shortened, widthOf } from "./dom.js"
 
 /**
@@ -53,11 +53,12 @@ export function startCurves(data, mount) {
   }
 
   function put(place, options, name) {
-    const svg = Plot.plot({
+    const svg = drawPlot({
       width: widthOf(place), height: 290, marginLeft: 44, marginBottom: 42, x: { label: "minutes of training", nice: false }, ...options,
       style: { background: "none", fontSize: "12px" },
     })
-    asPicture(svg, `${name}. The table below has the validations.`)
+    svg.setAttribute("role", "img")
+    svg.setAttribute("aria-label", `${name}. The table below has the validations.`)
     place.replaceChildren(svg)
   }
 

@@ -1,6 +1,7 @@
 // Case by case: filters, two linked charts, a table and the gallery, all of the same chosen cases.
 import * as Plot from "@observablehq/plot"
-import { asPicture, chartFrame, makeLive } from "./chart.js"
+import { drawPlot } from "../plot.js"
+import { chartFrame, makeLive } from "./chart.js"
 import { el, figure, labelButtons, onWidth, shortened, titled, widthOf } from "./dom.js"
 import { showCase } from "./onecase.js"
 import { startTable } from "./table.js"
@@ -232,8 +233,9 @@ export function startExplorer(data, mount) {
   }
 
   function put(frame, points, options) {
-    const svg = Plot.plot({ ...options, marginLeft: 44, style: { background: "none", fontSize: "12px" } })
-    asPicture(svg, `${frame.getAttribute("aria-label")}: ${points.length} points. The table below has the same figures.`)
+    const svg = drawPlot({ ...options, marginLeft: 44, style: { background: "none", fontSize: "12px" } })
+    svg.setAttribute("role", "img")
+    svg.setAttribute("aria-label", `${frame.getAttribute("aria-label")}: ${points.length} points. The table below has the same figures.`)
     frame.querySelector(".plot").replaceChildren(svg)
     live.push(makeLive(frame, svg, points, { words, open, hover, select }))
   }

@@ -1,5 +1,6 @@
 // A training that is followed: how far it is, its curves, as they grow.
 import * as Plot from "@observablehq/plot"
+import { drawPlot } from "../plot.js"
 import { duration, make, shown } from "./make.js"
 
 const MOST_POINTS = 2000
@@ -82,7 +83,7 @@ function chart(rows, y, title, by = null) {
   if (!rows.length) return null
   const thin = rows.length > MOST_POINTS ? rows.filter((_, n) => n % Math.ceil(rows.length / MOST_POINTS) === 0 || n === rows.length - 1) : rows
   const last = rows.at(-1)
-  const drawn = Plot.plot({
+  const drawn = drawPlot({
     width: 520,
     height: 260,
     marginLeft: 48,
