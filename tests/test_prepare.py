@@ -85,7 +85,7 @@ def test_what_is_wrong_is_found(blobs: Path, what: str) -> None:
         assert first_finding(blobs) == told
     elif what == "fraction":
         replaced(label, numbers + 0.5)
-        assert "error: a mask holds whole numbers" in first_finding(blobs)
+        assert "error: the mask holds values that are no whole numbers" in first_finding(blobs)
     elif what == "cut":
         image.write_bytes(image.read_bytes()[:1000])
         assert "error: the file is cut short" in first_finding(blobs) or "unpacked" in first_finding(blobs)

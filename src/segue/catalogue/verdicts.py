@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from segue.core.alone import alone
 from segue.core.errors import DataError, UsageError
@@ -23,7 +23,7 @@ from segue.core.files import atomic_path
 VERDICTS = "verdicts.csv"
 Word = Literal["accept", "flag", "exclude"]
 
-_WORDS: dict[str, str] = {"accept": "accepted", "flag": "flagged", "exclude": "excluded"}
+_WORDS: dict[Word, str] = {"accept": "accepted", "flag": "flagged", "exclude": "excluded"}
 _COLUMNS = ("case", "verdict", "reason", "by", "when")
 _SEPARATORS = (",", ";", "\t")
 _LONGEST = 2_000
@@ -113,13 +113,13 @@ def write_verdicts(root: Path, verdicts: Iterable[Verdict], forget: Iterable[str
             texts = (verdict.case, verdict.verdict, _line(verdict.reason), _line(verdict.by), _line(when))
             for column, text in zip(_COLUMNS, texts, strict=True):
                 cells[sheet.header.index(column)] = spreadsheet_text(text)
-        text = io.StringIO(newline="")
+        written = io.StringIO(newline="")
         table = [sheet.header, *sheet.rows.values()]
-        # The writer does not know that a lone carriage return would end the line for its reader.
-        quoting = csv.QUOTE_ALL if any("\r" in cell for cells in table for cell in cells) else csv.QUOTE_MINIMAL
-        csv.writer(text, delimiter=sheet.separator, lineterminator="\n", quoting=quoting).writerows(table)
+        # The writer does not know that a lone carriage return ends the line for its reader: then all is quoted.
+        kind = "unix" if any("\r" in cell for cells in table for cell in cells) else "excel"
+        csv.writer(written, kind, delimiter=sheet.separator, lineterminator="\n").writerows(table)
         with atomic_path(path) as temporary:
-            temporary.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
+            temporary.write_bytes(written.getvalue().encode("utf-8", "surrogateescape"))
     return _verdicts(sheet, path)
 
 
@@ -192,12 +192,13 @@ def _require_columns(header: list[str], path: Path) -> None:
 def _verdicts(sheet: _Sheet, path: Path) -> dict[str, Verdict]:
     found = {}
     for case in sheet.rows:
-        word = sheet.cell(case, "verdict").strip().lower()
-        if not case or word not in get_args(Word):
+        told = sheet.cell(case, "verdict").strip().lower()
+        word = next((word for word in _WORDS if word == told), None)
+        if not case or word is None:
             raise DataError(
                 "a verdict is accept, flag or exclude" if case else "a verdict without a case",
                 where=f"{path}, line {sheet.lines.get(case, 0)}",
-                value=f"{word or 'nothing'} for {case}" if case else None,
+                value=f"{told or 'nothing'} for {case}" if case else None,
                 remedy="mend this line, or take it out",
             )
         reason, by, when = (sheet.cell(case, column) for column in _COLUMNS[2:])

@@ -13,6 +13,12 @@ from segue.core.console import result
 
 def check(
     what: Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an image.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for check.html, .csv and .json; else checks/NAME.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Make a new dataset in this folder with what can be repaired safely.")
+    ] = None,
     data: Data = Path("data"),
     workers: Workers = None,
 ) -> None:
@@ -22,18 +28,24 @@ def check(
 
     Example: segue check msd/hippocampus
     """
+    from segue.workflow.check_tables import finding_lines
+    from segue.workflow.checking import check as run_check
+    from segue.workflow.checking import fixed, write_check
     from segue.workflow.inspecting import describe
-    from segue.workflow.look import check as run_check
 
     checked = run_check(what, data, workers)
-    if Path(what).is_file() and not what.endswith((".yaml", ".yml")) and not checked.errors:
+    single = Path(what).is_file() and not what.endswith((".yaml", ".yml"))
+    if single and not checked.errors:
         for name, value in describe(Path(what)):
             result(f"{name:<12} {value}")
-    order = {"error": 0, "warning": 1, "note": 2}
-    for finding in sorted(checked.findings, key=lambda f: (order[f.severity], f.case)):
-        result(f"{finding.severity}: {finding}")
-    counts = [sum(f.severity == severity for f in checked.findings) for severity in order]
-    result(f"{checked.looked_at} looked at: {counts[0]} errors, {counts[1]} warnings, {counts[2]} notes")
+    written = [] if single and output is None else write_check(checked, output)
+    if written:
+        result(f"all of it: {', '.join(map(str, written))}")
+    for line in finding_lines(checked):
+        result(line)
+    if fix is not None:
+        for line in fixed(checked, fix):
+            result(line)
     if checked.errors:
         raise typer.Exit(3)
 

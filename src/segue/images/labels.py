@@ -24,7 +24,7 @@ def as_labels(array: np.ndarray, path: Path) -> np.ndarray:
         wrong = ~np.isfinite(array) | (np.abs(array - rounded) > 1e-3)
         if wrong.any():
             raise DataError(
-                "a mask holds whole numbers",
+                "the mask holds values that are no whole numbers",
                 where=path,
                 value=f"{int(wrong.sum())} voxels such as {array[wrong][0]:.4g}",
                 remedy="save the mask as integers (a mask resampled with interpolation looks like this)",

@@ -31,13 +31,22 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         DataError: not NIfTI, or its header makes no sense.
     """
+    return _described(read_parsed_header(path), _pair(path)[0])[0]
+
+
+def read_parsed_header(path: Path) -> Any:
+    """nibabel's header object of a file.
+
+    Raises:
+        DataError: not NIfTI, or its header makes no sense.
+    """
     path, _ = _pair(path)
     try:
         with _opened(path) as handle:
             start = handle.read(_HEADER_BYTES)
     except _FAULTS as error:
         raise _damaged(path, error) from error
-    return _described(_parsed(start, path), path)[0]
+    return _parsed(start, path)
 
 
 def read_voxels(path: Path) -> tuple[Num[np.ndarray, "c i j k"], Geometry]:

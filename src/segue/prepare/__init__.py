@@ -4,10 +4,11 @@ from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepare
 from segue.prepare.choices import Budget, Machine, Measured, Network, Normalisation, Plan, PlanOverrides
 from segue.prepare.duplicates import find_twins, signatures, thumbnail, twin_findings
 from segue.prepare.examine import Examination, ExamineTask, examine
-from segue.prepare.finding import Finding
 from segue.prepare.fingerprint import Extremes, Fingerprint, fingerprint
 from segue.prepare.measure import array_digests, measure_arrays
 from segue.prepare.plan import plan
+from segue.prepare.quality import SEVERITIES, Finding, Group, Severity, grouped
+from segue.prepare.quality.dataset import dataset_findings
 from segue.prepare.reading import in_axes, read_channels, read_mask
 from segue.prepare.regions import Region, labels_of, painted_regions, painting_order, with_missing
 from segue.prepare.stack_images import StackImages
@@ -23,12 +24,14 @@ from segue.prepare.stacks import (
 )
 
 __all__ = [
+    "SEVERITIES",
     "Budget",
     "Examination",
     "ExamineTask",
     "Extremes",
     "Finding",
     "Fingerprint",
+    "Group",
     "Machine",
     "Measured",
     "Network",
@@ -38,13 +41,16 @@ __all__ = [
     "PrepareTask",
     "PreparedCase",
     "Region",
+    "Severity",
     "Stack",
     "StackImages",
     "StackTask",
     "array_digests",
+    "dataset_findings",
     "examine",
     "find_twins",
     "fingerprint",
+    "grouped",
     "in_axes",
     "labels_of",
     "map_stack",

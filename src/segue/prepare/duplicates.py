@@ -25,7 +25,7 @@ import numpy as np
 from isal import isal_zlib
 from jaxtyping import Bool, Float, Float32, Int64, Integer, Num, UInt64
 
-from segue.prepare.finding import Finding
+from segue.prepare.quality.finding import Finding
 
 _SMALLEST = 8
 _THUMBNAIL = 32
@@ -445,7 +445,14 @@ def twin_findings(names: Sequence[str], parts: Sequence[str], twins: Sequence[Tw
             where = f"stands in {parts[pair.first]}, and as {names[pair.second]} in {parts[pair.second]}"
             value = None if exact else f"{pair.bits} of 64 bits of their perceptual hashes differ"
             findings.append(
-                Finding(case=names[pair.first], severity="warning", what=f"{what} {where}", value=value, remedy=remedy)
+                Finding(
+                    case=names[pair.first],
+                    severity="warning",
+                    what=f"{what} {where}",
+                    value=value,
+                    remedy=remedy,
+                    kind=f"{what} stands in two parts",
+                )
             )
         left = of_kind[_MOST_NAMED:]
         if left:
@@ -456,6 +463,8 @@ def twin_findings(names: Sequence[str], parts: Sequence[str], twins: Sequence[Tw
                     what=f"{what} stands in two parts, here and in other cases",
                     value=f"{len(left)} more pairs",
                     remedy=remedy,
+                    kind=f"{what} stands in two parts",
+                    size=-1.0,
                 )
             )
     return findings

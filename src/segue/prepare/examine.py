@@ -12,34 +12,46 @@ import numpy as np
 from jaxtyping import Integer, Num
 from pydantic import BaseModel
 
-from segue.catalogue import Card, Case, Masks, Row, label_files, label_form, stored_mask
+from segue.catalogue import Card, Case, Label, Masks, Row, label_files, label_form, stored_mask
 from segue.core.errors import DataError
 from segue.core.files import content_key, known_digest, write_text
 from segue.core.seeds import generator
-from segue.images import digest_of
+from segue.images import NIFTI_SUFFIXES, digest_of, read_forms, read_header, suffix_of
 from segue.prepare.duplicates import signature
-from segue.prepare.finding import Finding, Severity
+from segue.prepare.quality.finding import Finding
+from segue.prepare.quality.geometry import look_at_axes, look_at_extent, look_at_header, look_at_noise
+from segue.prepare.quality.intensities import LEVELS, look_at_unit, spread_sample
+from segue.prepare.quality.labels import LabelFacts, look_for_emptiness, measure_labels
+from segue.prepare.quality.reporting import Found
 from segue.prepare.reading import read_channels, read_mask
 from segue.prepare.voxels import counts_of, where
 from segue.volume import Volume
 
-_VERSION = 3
+_VERSION = 4
 _SAMPLED_VOXELS = 10_000
 
 
 class ChannelStatistics(BaseModel):
-    """Of one channel: range, and a sample of the values inside the foreground (else inside the whole image)."""
+    """Of one channel: range, and a sample of the values inside the foreground (else inside the whole image).
+
+    Attributes:
+        levels: percentiles of the whole image (:data:`segue.prepare.quality.intensities.LEVELS`).
+        at_high: part of the voxels that have the greatest value.
+    """
 
     low: float
     high: float
     sample: list[float]
+    levels: list[float] = []
+    at_high: float = 0.0
 
 
 class Examination(BaseModel):
     """Everything measured on one case, in canonical (RAS) axis order.
 
     ``channels`` has None for a channel that the case lacks; ``content`` and ``perceptual`` tell whether the same image
-    is another case too (see :mod:`segue.prepare.duplicates`).
+    is another case too (see :mod:`segue.prepare.duplicates`). ``stored`` is the type of the image's values and that of
+    the mask's.
     """
 
     case: str
@@ -50,6 +62,8 @@ class Examination(BaseModel):
     axis_codes: str | None = None
     channels: list[ChannelStatistics | None] = []
     label_voxels: dict[int, int] = {}
+    label_facts: dict[int, LabelFacts] = {}
+    stored: tuple[str, str] = ("", "")
     digest: str = ""
     content: int | None = None
     perceptual: int | None = None
@@ -143,12 +157,7 @@ def _failed(case: Case, error: DataError) -> Examination:
 
 
 def _examined(case: Case, card: Card, digest: str) -> Examination:
-    findings: list[Finding] = []
-
-    def found(severity: Severity, what: str, value: object = None, remedy: str | None = None) -> None:
-        text = None if value is None else str(value)
-        findings.append(Finding(case=case.id, severity=severity, what=what, value=text, remedy=remedy))
-
+    found = Found(case.id)
     image = read_channels(case, card)
     there = case.present(len(card.channels))
     for number in case.absent:
@@ -157,41 +166,58 @@ def _examined(case: Case, card: Card, digest: str) -> Examination:
     for number in there:
         _look_at_values(card.channels[number].name, image.array[number], ranges[number], found)
     _look_for_constants(card, ranges, there, found)
-    if image.geometry.is_sheared:
-        found(
-            "warning",
-            "the voxel axes are not at right angles",
-            f"{image.geometry.shear_degrees:.1f} degrees of shear",
-            "distances and volumes are right, shapes are trained as stored; resample to an orthogonal grid if "
-            "that matters",
-        )
+    look_at_axes(image.geometry, found)
+    if card.dimension == 3 and any(card.channels[number].unit != "arbitrary" for number in there):
+        look_at_extent(image.geometry, found)
+    for path in dict.fromkeys(path for path in case.image_files if not any(isinstance(i, Row) for i in case.images)):
+        look_at_header(path, read_forms(path), image.geometry, found)
+    spread = {number: spread_sample(image.array[number]) for number in there}
+    for number in there:
+        low, high = ranges[number]
+        look_at_unit(card.channels[number], spread[number], float(low), float(high), found)
     labels = None
+    facts: dict[int, LabelFacts] = {}
     voxels: dict[int, int] = {}
     if case.label is not None:
         labels, voxels = _look_at_labels(case, card, image, found)
+    if labels is not None:
+        facts = measure_labels(labels.array[0], labels.geometry, card.labels)
     canonical = image.oriented("RAS")
     known_by = signature(image.array[there] if case.absent else image.array)
     mask = None if labels is None else labels.oriented("RAS").array[0]
     places = _sampled(canonical.geometry.shape, mask, card.ignore_label, case.id)
+    channels = [
+        _statistics(array, ranges[number], places, spread[number]) if number in there else None
+        for number, array in enumerate(canonical.array)
+    ]
+    if facts and card.dimension == 3 and (first := channels[there[0]]) is not None and first.high > first.low:
+        look_for_emptiness(np.array(first.sample), first.low, facts, found)
     return Examination(
         case=case.id,
         patient=case.patient,
-        findings=findings,
+        findings=found.findings,
         shape=canonical.geometry.shape,
         spacing_mm=canonical.geometry.spacing_mm,
         axis_codes=image.geometry.axis_codes,
-        channels=[
-            _statistics(array, ranges[number], places) if number in there else None
-            for number, array in enumerate(canonical.array)
-        ],
+        channels=channels,
         label_voxels=voxels,
+        label_facts=facts,
+        stored=(str(image.array.dtype), "" if case.label is None else _stored_type(case.label)),
         digest=digest,
         content=known_by.content,
         perceptual=known_by.perceptual,
     )
 
 
-def _look_at_values(name: str, array: np.ndarray, extremes: tuple[Any, Any], found: Any) -> None:
+def _stored_type(label: Label) -> str:
+    """The type that a mask's values are stored in, as far as its header tells."""
+    source = stored_mask(label)
+    if isinstance(source, Row) or (isinstance(source, Path) and suffix_of(source) not in NIFTI_SUFFIXES):
+        return ""
+    return str(read_header(label_files(label)[0]).dtype)
+
+
+def _look_at_values(name: str, array: np.ndarray, extremes: tuple[Any, Any], found: Found) -> None:
     # One NaN makes the least value NaN.
     if not np.isfinite(extremes).all():
         wrong = int(array.size - np.isfinite(array).sum())
@@ -200,10 +226,11 @@ def _look_at_values(name: str, array: np.ndarray, extremes: tuple[Any, Any], fou
             f"channel {name} holds NaN or infinite values",
             f"{wrong} of {array.size} voxels",
             "mend or mask these voxels, or leave the case out",
+            size=wrong / array.size,
         )
 
 
-def _look_for_constants(card: Card, ranges: list[tuple[Any, Any]], there: list[int], found: Any) -> None:
+def _look_for_constants(card: Card, ranges: list[tuple[Any, Any]], there: list[int], found: Found) -> None:
     constant = [(card.channels[number].name, ranges[number][0]) for number in there if np.equal(*ranges[number])]
     if card.dimension == 3 and card.task != "classification":
         for name, value in constant:
@@ -213,7 +240,7 @@ def _look_for_constants(card: Card, ranges: list[tuple[Any, Any]], there: list[i
         found("warning", "the image is constant", f"every pixel is {constant[0][1]}", "look at it, or leave it out")
 
 
-def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[Volume | None, dict[int, int]]:
+def _look_at_labels(case: Case, card: Card, image: Volume, found: Found) -> tuple[Volume | None, dict[int, int]]:
     assert case.label is not None, "called for annotated cases"
     labels = read_mask(case.label)
     difference = image.geometry.difference(labels.geometry)
@@ -223,8 +250,10 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
             "image and label lie on different grids",
             f"{_mask_name(case)}: {difference}",
             "find the label that was drawn on this image, or resample it to the image's grid",
+            size=image.geometry.shift_mm(labels.geometry),
         )
         return None, {}
+    look_at_noise(image.geometry, labels.geometry, found)
     present = counts_of(labels.array)
     allowed = {0, *card.labels} | ({card.ignore_label} if card.ignore_label is not None else set())
     unknown = {number: count for number, count in present.items() if number not in allowed}
@@ -236,6 +265,7 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Any) -> tuple[
             + f" of {_mask_name(case)}",
             f"the card names {', '.join(f'{n} ({name})' for n, name in card.labels.items())}: "
             "add the value to 'labels' in the card, or mend the mask",
+            size=sum(unknown.values()),
         )
     voxels = {number: present.get(number, 0) for number in card.labels}
     drawn = [card.labels[number] for number in case.unlabelled if present.get(number)]
@@ -272,11 +302,20 @@ def _sampled(
 
 
 def _statistics(
-    array: Num[np.ndarray, "i j k"], extremes: tuple[Any, Any], places: tuple[np.ndarray, ...] | None
+    array: Num[np.ndarray, "i j k"],
+    extremes: tuple[Any, Any],
+    places: tuple[np.ndarray, ...] | None,
+    spread: np.ndarray,
 ) -> ChannelStatistics:
     low, high = map(float, extremes)
     if not (math.isfinite(low) and math.isfinite(high)):
         finite = array[np.isfinite(array)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     sample = (array.ravel() if places is None else array[places]).astype(np.float64)
-    return ChannelStatistics(low=low, high=high, sample=sample[np.isfinite(sample)].tolist())
+    return ChannelStatistics(
+        low=low,
+        high=high,
+        sample=sample[np.isfinite(sample)].tolist(),
+        levels=np.percentile(spread, LEVELS).tolist() if spread.size else [],
+        at_high=float(np.mean(spread >= high)) if spread.size else 0.0,
+    )

@@ -31,13 +31,18 @@ class Section(Generic[Facts]):
 
 
 def render_page(
-    context: Mapping[str, Any], sections: Sequence[Section[Facts]], facts: Facts, data: Mapping[str, Any]
+    context: Mapping[str, Any],
+    sections: Sequence[Section[Facts]],
+    facts: Facts,
+    data: Mapping[str, Any],
+    script_name: str = "report",
 ) -> str:
     """The page as HTML; what the sections show is escaped.
 
     Args:
         context: ``kicker``, ``title``, ``version``, ``finished`` and ``run`` of the frame.
         data: what the script draws from.
+        script_name: the bundled script that does.
     """
     environment = Environment(
         loader=PackageLoader("segue.view"),
@@ -47,7 +52,7 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters["dice"] = dice
-    script, theme = read_script("report"), read_script("theme")
+    script, theme = read_script(script_name), read_script("theme")
     hashes = " ".join(script_hash(text) for text in (script, theme) if text)
     return environment.get_template("page.html").render(
         **context,

@@ -1,7 +1,7 @@
 """Geometry and volumes: the only place that touches an affine."""
 
-from segue.volume.geometry import Geometry
+from segue.volume.geometry import SAME_GRID_VOXELS, Geometry
 from segue.volume.resample import resample_intensity, resample_labels
 from segue.volume.volume import Kind, Volume
 
-__all__ = ["Geometry", "Kind", "Volume", "resample_intensity", "resample_labels"]
+__all__ = ["SAME_GRID_VOXELS", "Geometry", "Kind", "Volume", "resample_intensity", "resample_labels"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -76,13 +77,28 @@ class Geometry:
         index = np.array(np.meshgrid(*[(0, n) for n in last], indexing="ij")).reshape(3, 8).T
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
+    def place_mm(self, voxel: Sequence[float] | Float64[np.ndarray, " 3"]) -> tuple[float, float, float]:
+        """RAS millimetres of a voxel index."""
+        x, y, z = self.affine[:3, :3] @ np.asarray(voxel, np.float64) + self.affine[:3, 3]
+        return float(x), float(y), float(z)
+
+    def voxel_at(self, place_mm: Sequence[float]) -> tuple[int, int, int]:
+        """The voxel of this grid that is nearest to a place in RAS millimetres."""
+        index = np.linalg.solve(self.affine[:3, :3], np.asarray(place_mm, np.float64) - self.affine[:3, 3])
+        i, j, k = np.clip(np.rint(index), 0, np.array(self.shape) - 1).astype(int)
+        return int(i), int(j), int(k)
+
+    def shift_mm(self, other: Geometry) -> float:
+        """How far apart two grids of one shape put their corners, in millimetres."""
+        return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+
     def difference(self, other: Geometry) -> str | None:
         """What makes the two grids differ, in words and numbers; None when they are the same grid."""
         if self.shape == other.shape and np.array_equal(self.affine, other.affine):
             return None
         if self.shape != other.shape:
             return f"shape {_sizes(self.shape)} against {_sizes(other.shape)}"
-        shift = float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+        shift = self.shift_mm(other)
         if shift <= SAME_GRID_VOXELS * min(self.spacing_mm):
             return None
         if self.axis_codes != other.axis_codes:

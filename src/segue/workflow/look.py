@@ -1,21 +1,17 @@
-"""``check`` and the steps that plan, prepare and train share: look at every case, plan, prepare."""
+"""The steps that check, plan, prepare and train share: look at every case, prepare it."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segue.catalogue import Card, Case, Dataset, Target, is_known, open_dataset
-from segue.catalogue.recognise import MixedLabelsError
-from segue.core.console import say, stage
+from segue.catalogue import Card, Case, Dataset, Target
+from segue.core.console import stage
 from segue.core.errors import DataError
 from segue.core.executor import cpu_count, map_cases
-from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
-from segue.images import image_stem, is_image, read
 from segue.prepare import (
     Examination,
     ExamineTask,
@@ -43,77 +39,6 @@ from segue.workflow.leaks import twins_in_arrays, twins_in_files
 _PARALLEL_FROM_BYTES = 100_000_000
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What a check found: how many cases were looked at, and every finding."""
-
-    looked_at: int
-    findings: list[Finding]
-
-    @property
-    def errors(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.severity == "error"]
-
-
-def check(reference: str, data: Path = Path("data"), workers: int | None = None) -> CheckResult:
-    """Quality control of a dataset, of a folder of images without a card, or of one file.
-
-    Raises:
-        UsageError: nothing of this name. DataError: the dataset is not there or has no cases.
-    """
-    path = Path(reference)
-    if path.is_file() and not reference.endswith((".yaml", ".yml")):
-        return CheckResult(1, []) if holds_masks_or_arrays(path) else check_images([path])
-    if not is_known(reference) and path.is_dir():
-        try:
-            dataset = open_dataset(reference, data)
-        except MixedLabelsError:
-            raise
-        except DataError as error:
-            images = sorted(image for image in path.rglob("*") if image.is_file() and is_image(image))
-            if not images:
-                series = scan(path)
-                if not series:
-                    raise error
-                say(f"{reference}: {len(series)} DICOM series; looking at each of them")
-                return check_series(series)
-            say(f"{reference}: not a dataset with a card; looking at each of its {len(images)} images by itself")
-            return check_images(images)
-    else:
-        dataset = open_dataset(reference, data)
-    for line in dataset.told_left_out:
-        say(line)
-    # What was measured is kept for the training, but a check alone does not begin a data folder.
-    cache = data / "prepared" if data.is_dir() else None
-    with tempfile.TemporaryDirectory() as nowhere:
-        arrays = (cache or Path(nowhere)) / "arrays"
-        looked = look_at(dataset, dataset.cases, cache, arrays, workers, thorough=True)
-    return CheckResult(looked.count, known_findings(dataset) + looked.findings)
-
-
-def holds_masks_or_arrays(path: Path) -> bool:
-    """Whether a file is no image by itself: structures, segments, an ``.npz``."""
-    return path.suffix == ".npz" or (looks_like_dicom(path) and modality_of(path) in ("SEG", "RTSTRUCT"))
-
-
-def known_findings(dataset: Dataset) -> list[Finding]:
-    """What the card knows to be wrong with cases that are here: left out, repaired, or to be looked at."""
-    ids = {case.id for case in dataset.cases}
-    aside = {case.id for case in dataset.set_aside}
-    findings = findings_of_verdicts(dataset) + [
-        Finding(case=name, severity="note", what=f"left out: {reason}")
-        for name, reason in dataset.left_out.items()
-        if name not in aside
-    ]
-    for defect in dataset.card.defects:
-        for name in ids.intersection(defect.cases):
-            if defect.action == "warn":
-                findings.append(Finding(case=name, severity="warning", what=defect.what, value=defect.source))
-            elif defect.action == "repair":
-                findings.append(Finding(case=name, severity="note", what=f"repaired: {defect.what}"))
-    return findings
-
-
 def findings_of_verdicts(dataset: Dataset) -> list[Finding]:
     """Per case that a verdict leaves out, who says so and why."""
     return [
@@ -122,76 +47,10 @@ def findings_of_verdicts(dataset: Dataset) -> list[Finding]:
             severity="note",
             what=f"left out: {(verdict := dataset.verdicts[case.id])}",
             value=", ".join(part for part in (verdict.by, verdict.when) if part) or None,
+            kind="left out by verdicts.csv",
         )
         for case in dataset.set_aside
     ]
-
-
-def check_series(found: Sequence[Series]) -> CheckResult:
-    """Can each DICOM series be read as one volume or several, and if not, why?"""
-    findings = []
-    for series in found:
-        name = f"{series.modality} {series.description or series.uid} ({series.frames} images)"
-        if series.frames == 0:
-            findings.append(Finding(case=name, severity="note", what="no images: structures or a report"))
-            continue
-        try:
-            found_in = read_series(series)
-        except DataError as error:
-            findings.append(
-                Finding(case=name, severity="error", what=error.what, value=error.value, remedy=error.remedy)
-            )
-        else:
-            text = "x".join(map(str, found_in.volume.geometry.shape))
-            what = "readable as one volume"
-            if found_in.differ_in:
-                what = f"readable as {len(found_in.volume.array)} volumes that differ in {found_in.differ_in}"
-            findings.append(Finding(case=name, severity="note", what=what, value=text))
-    return CheckResult(len(found), findings)
-
-
-def check_images(paths: Sequence[Path]) -> CheckResult:
-    """Is each image readable, finite and not constant?"""
-    findings = []
-    for path in paths:
-        name = image_stem(path) if len(paths) == 1 else str(path)
-        try:
-            volume = read(path)
-        except DataError as error:
-            findings.append(
-                Finding(case=name, severity="error", what=error.what, value=error.value, remedy=error.remedy)
-            )
-            continue
-        wrong = int(volume.array.size - np.isfinite(volume.array).sum()) if volume.array.dtype.kind == "f" else 0
-        if wrong:
-            findings.append(
-                Finding(
-                    case=name,
-                    severity="error",
-                    what="the image holds NaN or infinite values",
-                    value=f"{wrong} of {volume.array.size} voxels",
-                    remedy="mend or mask these voxels",
-                )
-            )
-        elif volume.array.min() == volume.array.max():
-            findings.append(
-                Finding(
-                    case=name,
-                    severity="warning",
-                    what="the image is constant",
-                    value=f"{volume.array.flat[0]}",
-                )
-            )
-        if volume.geometry.is_sheared:
-            findings.append(
-                Finding(
-                    case=name,
-                    severity="warning",
-                    what="the voxel axes are not at right angles",
-                    value=f"{volume.geometry.shear_degrees:.1f} degrees of shear",
-                )
-            )
-    return CheckResult(len(paths), findings)
 
 
 def examine_all(
@@ -235,11 +94,16 @@ def prepare_all(
 
 def workers_for(cases: Sequence[Case], workers: int | None) -> int:
     """How many processes work on these cases: one for little, else one per core."""
+    return workers_for_files((path for case in cases for path in case.image_files), workers)
+
+
+def workers_for_files(paths: Iterable[Path], workers: int | None) -> int:
+    """How many processes work on these files: one for little, else one per core."""
     if workers is not None:
         return workers
     size = 0
-    for case in cases:
-        size += sum(path.stat().st_size for path in case.image_files if path.exists())
+    for path in paths:
+        size += path.stat().st_size if path.exists() else 0
         if size > _PARALLEL_FROM_BYTES:
             return cpu_count()
     return 1

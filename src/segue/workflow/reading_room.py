@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from segue.core.console import say
 from segue.core.errors import DataError, UsageError
 from segue.dicom import scan
 from segue.images import is_image
+from segue.prepare import Finding
 from segue.train import Run
 from segue.view.room import Room, files_room, room_of_dataset, runs_room
+
+CHECKS = Path("checks")
 
 
 def open_room(what: Sequence[str], data: Path = Path("data")) -> Room:
@@ -50,7 +54,8 @@ def _is_series(folder: Path) -> bool:
 def _of_one(reference: str, data: Path) -> Room:
     folder = Path(reference)
     try:
-        return room_of_dataset(open_dataset(reference, data))
+        dataset = open_dataset(reference, data)
+        return room_of_dataset(dataset, _findings_of(dataset))
     except DataError as error:
         if is_known(reference) or not folder.is_dir():
             raise
@@ -62,6 +67,19 @@ def _of_one(reference: str, data: Path) -> Room:
         if len(series) == 1:
             return files_room([folder], folder.resolve().name)
         raise error
+
+
+def _findings_of(dataset: Dataset) -> list[Finding]:
+    """What the last ``segue check`` of this dataset found, where it wrote its tables here."""
+    for path in sorted(CHECKS.glob("*/check.json"), key=lambda path: -path.stat().st_mtime):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if told["root"] is not None and Path(told["root"]).resolve() == dataset.root.resolve():
+                say(f"with the findings of {path}")
+                return [Finding.model_validate(finding) for finding in told["findings"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # another version's, or somebody else's
+    return []
 
 
 def _images_of(run: Run) -> Dataset | None:

@@ -18,6 +18,7 @@ from segue.catalogue.recognise.names import ImageFile, word_set, words
 from segue.catalogue.tables import SPLITS
 from segue.catalogue.verdicts import VERDICTS
 
+_OURS = {VERDICTS, "repairs.csv", "check.csv"}  # they name cases, and tell nothing of classes
 _LARGEST_BYTES = 50_000_000
 _MOST_TABLES = 20
 _LEAST_NAMED = 0.5  # share of the rows whose image is there
@@ -145,7 +146,7 @@ def _sheets(folder: Path, files: Sequence[ImageFile]) -> list[_Sheet]:
     """The tables in the folder, and one level below, whose rows name these images."""
     found = []
     paths = [path for depth in ("*", "*/*") for end in ("csv", "tsv") for path in sorted(folder.glob(f"{depth}.{end}"))]
-    ours = [path for path in paths if not path.name.startswith(".") and path.name != VERDICTS]
+    ours = [path for path in paths if not path.name.startswith(".") and path.name not in _OURS]
     plain = [path for path in ours if path.stat().st_size < _LARGEST_BYTES]
     for path in plain[:_MOST_TABLES]:
         sheet = _read(path, path.relative_to(folder).as_posix())

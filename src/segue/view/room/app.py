@@ -27,6 +27,8 @@ import segue
 from segue.catalogue import VERDICTS, Verdict, read_verdicts, write_verdicts
 from segue.core.errors import SegueError
 from segue.core.files import jsonable
+from segue.view.colours import label_colours
+from segue.view.facts import read_facts
 from segue.view.room.describing import described
 from segue.view.room.errors import largest_errors
 from segue.view.room.following import Tail, state_of, trainings
@@ -34,6 +36,7 @@ from segue.view.room.guard import Guard
 from segue.view.room.page import room_page
 from segue.view.room.shelf import Room, RoomCase, Sheet
 from segue.view.room.volumes import Ready, VolumeCache
+from segue.view.samples import samples_section
 from segue.view.windows import CT_WINDOWS
 
 ASSETS = Path(str(resources.files("segue.view"))) / "assets"
@@ -56,6 +59,7 @@ def room_app(room: Room, token: str, cache: VolumeCache, closing: Callable[[], b
         Route("/assets/{name}", served.asset),
         Route("/api/room", served.room_facts),
         Route("/api/news", served.news),
+        Route("/api/runs/{run:int}/{fold:int}/samples", served.samples),
         Route("/api/cases/{case:int}", served.case),
         Route("/api/cases/{case:int}/{kind}/{sheet:int}/{level}/{key}.nii.gz", served.volume),
         Route("/api/cases/{case:int}/errors/{run:int}", served.errors),
@@ -102,7 +106,7 @@ class _Served:
                 "kind": room.kind,
                 "version": segue.__version__,
                 "notes": list(room.notes) + ([problem] if problem else []),
-                "labels": {str(number): name for number, name in room.labels.items()},
+                "colours": label_colours(list(room.labels.values())),
                 "runs": [{"name": name, "trainings": self._trainings(place)} for place, name in enumerate(room.names)],
                 "cases": room.listing,
                 "verdicts": verdicts,
@@ -154,6 +158,13 @@ class _Served:
             return []
         ignored = self.room.card.ignore_label if self.room.card else None
         return largest_errors(truth.read(), prediction.read(), self.room.labels, ignored)
+
+    async def samples(self, request: Request) -> Response:
+        place, fold = request.path_params["run"], request.path_params["fold"]
+        members = trainings(self.room.runs[place]) if place < len(self.room.runs) else []
+        if fold >= len(members):
+            raise HTTPException(404, "no such training")
+        return _json(await run_in_threadpool(lambda: samples_section(read_facts(members[fold], {}))))
 
     async def verdict(self, request: Request) -> Response:
         number = self._number(request)
@@ -234,7 +245,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise HTTPException(413, "a verdict is short")
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise HTTPException(400, "this is no JSON") from None
     if not isinstance(body, dict):
         raise HTTPException(400, "an object is expected")

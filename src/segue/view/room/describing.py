@@ -9,11 +9,12 @@ from typing import Any
 
 from segue.core.errors import SegueError
 from segue.view.colours import label_colours
-from segue.view.picture import HU_WINDOW, SUV_WINDOW
 from segue.view.room.shelf import Room, Sheet
 from segue.view.room.volumes import Ready, VolumeCache
+from segue.view.windows import window_for
 
 _MOST_FINDINGS = 50
+_SUV_WINDOW = (0.0, 10.0)
 
 
 def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
@@ -26,7 +27,9 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
     images, masks = case.sheets()
     # Unpacking and packing leave the interpreter: image and mask at once take as long as the larger one.
     with ThreadPoolExecutor(2) as pool:
-        told_images = list(pool.map(lambda place: _image(number, place, images[place], cache), range(len(images))))
+        told_images = list(
+            pool.map(lambda place: _image(room, number, place, images[place], cache), range(len(images)))
+        )
         told_masks = list(
             pool.map(lambda place: _mask(number, place, masks[place], cache, room.labels), range(len(masks)))
         )
@@ -36,7 +39,7 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
         "split": case.split,
         "facts": dict(case.facts),
         "findings": [
-            {"severity": f.severity, "what": f.what, "value": f.value, "remedy": f.remedy}
+            {"severity": f.severity, "what": f.what, "value": f.value, "remedy": f.remedy, "at": f.at_mm}
             for f in case.findings[:_MOST_FINDINGS]
         ],
         "figures": [{"run": run, "labels": labels} for run, labels in sorted(case.figures.items())],
@@ -46,19 +49,18 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
     }
 
 
-def _image(number: int, place: int, sheet: Sheet, cache: VolumeCache) -> dict[str, Any]:
+def _image(room: Room, number: int, place: int, sheet: Sheet, cache: VolumeCache) -> dict[str, Any]:
     try:
         ready = cache.ready(sheet, labels=False)
     except (SegueError, MemoryError, ValueError) as error:
         return {"name": sheet.name, "problem": _in_words(error)}
-    low, high = _window(sheet, ready)
+    low, high = _window(room, sheet, ready)
     return {
         "name": sheet.name,
         "unit": "" if sheet.unit == "arbitrary" else sheet.unit,
         "colour": sheet.colour,
         "min": low,
         "max": high,
-        "inverted": sheet.unit == "SUV",
         **_places(number, "images", place, ready),
     }
 
@@ -93,12 +95,11 @@ def _places(number: int, kind: str, place: int, ready: Ready) -> dict[str, Any]:
     }
 
 
-def _window(sheet: Sheet, ready: Ready) -> tuple[float, float]:
+def _window(room: Room, sheet: Sheet, ready: Ready) -> tuple[float, float]:
     if sheet.unit == "HU":
-        return HU_WINDOW
-    if sheet.unit == "SUV":
-        return SUV_WINDOW
-    return ready.low, ready.high
+        window = window_for(room.labels.values(), room.title)
+        return window.low, window.high
+    return _SUV_WINDOW if sheet.unit == "SUV" else (ready.low, ready.high)
 
 
 def _in_words(error: Exception) -> str:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import segue
 from segue.view.room.shelf import Room
 
-SCRIPTS = ("room.js", "viewer.js")
+SCRIPTS = ("room.js", "theme.js", "viewer.js")
 
 
 def room_page(room: Room, assets: Path) -> str:

@@ -9,7 +9,7 @@ export function caseFacts(element, told, runs, number, { goto, errors }) {
   const problems = [...told.images, ...told.masks].filter((sheet) => sheet.problem)
   if (problems.length)
     parts.push(section("Cannot be shown", make("ul", { class: "problems" }, ...problems.map((p) => make("li", { text: `${p.name}: ${p.problem}` })))))
-  if (told.findings.length) parts.push(section("Findings", findings(told.findings)))
+  if (told.findings.length) parts.push(section("Findings", findings(told.findings, goto)))
   for (const answer of told.answers) parts.push(section(named("Answer", answer.run, runs), pairs(without(answer, "run"))))
   if (told.figures.length) parts.push(section(told.figures.length > 1 ? "Figures, run by run" : "Figures", figures(told.figures, runs)))
   const predicted = told.masks.filter((mask) => mask.run !== null && mask.levels)
@@ -32,7 +32,7 @@ function grids(told) {
 const pairs = (facts) =>
   make("dl", {}, ...Object.entries(facts).map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: shown(value) }))))
 
-const findings = (list) =>
+const findings = (list, goto) =>
   make(
     "ul",
     { class: "findings" },
@@ -43,6 +43,7 @@ const findings = (list) =>
         make("span", { class: "severity", text: f.severity }),
         ` ${f.what}${f.value ? ` (${f.value})` : ""}`,
         f.remedy ? make("span", { class: "remedy", text: ` ${f.remedy}` }) : null,
+        f.at ? make("button", { type: "button", class: "link", text: "go there", click: () => goto(f.at) }) : null,
       ),
     ),
   )

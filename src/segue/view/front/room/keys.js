@@ -5,7 +5,7 @@ const OFF = "segue-keys-off"
 export const KEYS = [
   ["j", "next case"],
   ["k", "case before"],
-  ["a", "accept the case"],
+  ["v", "accept the case"],
   ["f", "flag it: training and evaluation leave it out"],
   ["x", "exclude it"],
   ["u", "take the verdict back"],
@@ -13,7 +13,7 @@ export const KEYS = [
   ["e", "go to the next of the largest errors"],
   ["/", "search"],
   ["l", "go to the list"],
-  ["?", "this help"],
+  ["?", "this help (in the images: their own keys)"],
 ]
 
 const typing = (target) => target instanceof Element && target.closest("input, select, textarea, [contenteditable]")
@@ -28,7 +28,7 @@ export function switchKeys(on) {
 export function listenToKeys(actions) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && typing(event.target)) event.target.blur()
-    if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || !keysAreOn()) return
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || !keysAreOn()) return
     if (document.querySelector("dialog[open]")) return
     const action = actions[event.key]
     if (!action) return

@@ -15,7 +15,6 @@ const MARKS = { accept: "✓", flag: "⚑", exclude: "✕" }
 const LATER_MS = 250
 
 export async function start() {
-  theme()
   let room
   try {
     room = await ask("/api/room")
@@ -46,9 +45,9 @@ export async function start() {
     at("list"),
     (row, n) => {
       const verdict = verdicts[cases.id[n]]
-      const column = cases.columns.find((one) => one.name === wanted.by)
+      const column = cases.columns.find((one) => one.name === wanted.by) ?? cases.columns[0]
       const worst = ["error", "warning", "note"].find((severity) => cases.findings[n].some(([s]) => s === severity))
-      const below = [cases.patient[n], cases.split[n], column ? shown(column.values[n]) : null].filter(Boolean).join(" · ")
+      const below = [cases.patient[n], cases.split[n], column && column.values[n] !== null ? `${column.name} ${shown(column.values[n])}` : null].filter(Boolean).join(" · ")
       row.append(
         make("span", { class: "name", text: cases.id[n] }),
         make("span", { class: "below", text: below }),
@@ -140,6 +139,7 @@ export async function start() {
     list.mark(number)
     title()
     keep(mm, step)
+    at("case-body").append(at("facts")) // out of the viewer that is closed now
     view.close()
     at("facts").replaceChildren(make("p", { class: "small", text: "Opening …" }))
     at("viewers").setAttribute("aria-busy", "true")
@@ -148,7 +148,7 @@ export async function start() {
       if (mine !== state.turn) return
       state.told = told
       caseFacts(at("facts"), told, runs, number, { goto: (place) => view.at(place), errors })
-      if (told.images.some((image) => image.levels)) await view.show(told, beside, mm)
+      if (told.images.some((image) => image.levels)) await view.show(told, beside, mm, (viewers) => viewers.length === 1 && viewers[0].panel.side.append(at("facts")))
       else at("viewers").replaceChildren(make("p", { class: "problem", text: told.images[0]?.problem ?? "This case has no image." }))
       if (mine === state.turn) {
         status(`${cases.id[number]}, case ${list.place() + 1} of ${list.length}`)
@@ -251,7 +251,7 @@ export async function start() {
   at("before").addEventListener("click", () => step(-1))
 
   // Training
-  const follow = followTrainings(at("training"), runs)
+  const follow = followTrainings(at("training"), runs, room.colours, (run, fold) => ask(`/api/runs/${run}/${fold}/samples`))
   function tab(name) {
     state.tab = name
     at("reading").hidden = name !== "cases"
@@ -298,7 +298,7 @@ export async function start() {
   listenToKeys({
     j: () => step(1),
     k: () => step(-1),
-    a: () => say("accept"),
+    v: () => say("accept"),
     f: () => say("flag"),
     x: () => say("exclude"),
     u: () => say(null),
@@ -327,20 +327,4 @@ export async function start() {
     status(given.case ? `There is no case ${given.case} here.` : "There is no case here.")
     at("case-title").textContent = given.case ? `There is no case “${given.case}” here` : "There is no case here"
   } else open(first, given.at, false)
-}
-
-/** Dark, light, or as the system has it; kept in this browser. */
-function theme() {
-  const KEY = "segue-theme"
-  const set = (name) => {
-    if (name === "system") delete document.documentElement.dataset.theme
-    else document.documentElement.dataset.theme = name
-  }
-  const kept = localStorage.getItem(KEY) ?? "system"
-  set(kept)
-  at("theme").value = kept
-  at("theme").addEventListener("change", () => {
-    localStorage.setItem(KEY, at("theme").value)
-    set(at("theme").value)
-  })
 }

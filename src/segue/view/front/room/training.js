@@ -6,9 +6,22 @@ import { duration, make, shown } from "./make.js"
 const MOST_POINTS = 2000
 
 /** Follows the trainings of the runs in `element`; `news` takes what the server tells. */
-export function followTrainings(element, runs) {
-  const trainings = new Map() // "run/fold" -> {events, state}
+export function followTrainings(element, runs, colours, samplesOf) {
+  const trainings = new Map() // "run/fold" -> {events, state, samples}
   let shownOnce = false
+
+  /** The patches that the network saw: kept before the first step and when it ends, so asked for then. */
+  async function look(training) {
+    const when = training.state.going === false ? "end" : "start"
+    if (training.looked === when) return
+    training.looked = when
+    try {
+      training.samples = await samplesOf(training.run, training.fold)
+    } catch {
+      training.looked = null
+    }
+    if (shownOnce) draw()
+  }
 
   function news({ run, fold, events, state }) {
     const key = `${run}/${fold}`
@@ -30,7 +43,8 @@ export function followTrainings(element, runs) {
       element.replaceChildren(make("p", { text: "No step of this training has been told yet." }))
       return
     }
-    element.replaceChildren(...told.map((training) => one(training, runs)))
+    element.replaceChildren(...told.map((training) => one(training, runs, colours)))
+    for (const training of told) if (training.events.some(({ event }) => event === "step")) look(training)
   }
 
   return {
@@ -46,7 +60,7 @@ export function followTrainings(element, runs) {
   }
 }
 
-function one({ run, fold, events, state }, runs) {
+function one({ run, fold, events, state, samples }, runs, colours) {
   const fold_name = runs[run].trainings[fold]
   const steps = events.filter((event) => event.event === "step" && typeof event.loss === "number")
   const validated = events.filter((event) => event.event === "validated" && typeof event.score === "number")
@@ -65,24 +79,36 @@ function one({ run, fold, events, state }, runs) {
     make("div", { class: "tiles" }, ...tiles.map(([value, name]) => make("p", { class: "tile" }, make("span", { class: "value", text: value }), make("span", { class: "name", text: name })))),
     state.part === null ? null : make("progress", { max: 1, value: state.part, "aria-label": "part of the training that is done" }),
     state.going === null ? make("p", { class: "small", text: "It has said nothing for two minutes and has not ended: it was stopped, or it is busy with something long. The same command goes on with it." }) : null,
-    make("div", { class: "charts" }, chart(steps, "loss", "loss"), ...scores(validated)),
+    make("div", { class: "charts" }, chart(steps, "loss", "loss"), ...scores(validated, colours)),
+    samples?.samples?.length ? pictures(samples) : null,
   )
 }
 
-function scores(validated) {
+function pictures({ samples, told }) {
+  return make(
+    "div",
+    { class: "samples" },
+    make("h3", { text: "As the network saw them" }),
+    make("p", { class: "small", text: told }),
+    ...samples.map(({ src, alt, case: name, told: words }) => make("figure", {}, make("img", { src, alt }), make("figcaption", { class: "small", text: [name, words].filter(Boolean).join(": ") }))),
+  )
+}
+
+function scores(validated, colours) {
   if (!validated.length) return []
   const named = validated.flatMap((event) => {
     const labels = Object.entries(event).filter(([, value]) => value && typeof value === "object" && !Array.isArray(value))
     const each = labels.flatMap(([, values]) => Object.entries(values).filter(([, v]) => typeof v === "number").map(([label, value]) => ({ step: event.step, label, value })))
     return [{ step: event.step, label: "all", value: event.score }, ...each]
   })
-  return [chart(named, "value", validated[0].metric ?? "score", "label")]
+  return [chart(named, "value", validated[0].metric ?? "score", "label", colours)]
 }
 
-function chart(rows, y, title, by = null) {
+function chart(rows, y, title, by = null, colours = {}) {
   if (!rows.length) return null
   const thin = rows.length > MOST_POINTS ? rows.filter((_, n) => n % Math.ceil(rows.length / MOST_POINTS) === 0 || n === rows.length - 1) : rows
   const last = rows.at(-1)
+  const named = by ? [...new Set(rows.map((row) => row[by]))] : []
   const drawn = drawPlot({
     width: 520,
     height: 260,
@@ -91,7 +117,7 @@ function chart(rows, y, title, by = null) {
     ariaDescription: `${rows.length} points; the last one, at step ${last.step}, is ${shown(last[y])}.`,
     x: { label: "step" },
     y: { label: title, grid: true, ...(by ? { domain: [0, 1] } : {}) },
-    color: by ? { legend: true, scheme: "observable10" } : {},
+    color: by ? { legend: true, domain: named, range: named.map((name) => colours[name] ?? "currentColor") } : {},
     marks: [Plot.lineY(thin, { x: "step", y, stroke: by ?? "currentColor", strokeWidth: 1.6 }), by ? Plot.dotY(thin, { x: "step", y, fill: by, r: 2.5 }) : null],
   })
   return make("figure", {}, make("figcaption", { text: title }), drawn)

@@ -1,6 +1,8 @@
 // The viewers of the opened case: one for each run that is shown, on the same place. What the screen needs first comes
 // first; the full resolution takes its place when it is there.
 
+import { make } from "./make.js"
+
 const BASE = "HU"
 
 /** The script of the viewer, loaded when the first volume is opened. */
@@ -24,23 +26,18 @@ function contents(told, level, run, windows) {
   const images = ordered(told.images.filter((image) => image.levels))
   const address = (sheet) => sheet.levels[level] ?? sheet.levels.full
   return {
-    volumes: images.map((image, place) => ({
+    name: told.id,
+    marks: !images.some((image) => image.colour),
+    volumes: images.map((image) => ({
       name: image.name,
-      unit: image.unit,
+      unit: image.unit || "arbitrary",
       url: address(image),
-      min: image.min,
-      max: image.max,
-      colormap: place === 0 ? (image.inverted && images.length === 1 ? "gray_inv" : "gray") : image.unit === "SUV" ? "hot" : "gray",
-      opacity: place === 0 ? 1 : image.unit === "SUV" && images[0].unit === BASE ? 0.5 : 0,
+      // A window that the server knows; of others the viewer offers the file's own percentiles.
+      ...(image.unit ? { min: image.min, max: image.max } : {}),
     })),
     overlays: told.masks
       .filter((mask) => mask.levels && (mask.run === null || run === null || mask.run === run))
-      .map((mask) => ({
-        name: mask.name,
-        url: address(mask),
-        labels: mask.labels,
-        outline: mask.name === "prediction",
-      })),
+      .map((mask) => ({ name: mask.name, url: address(mask), labels: mask.labels, outline: mask.name === "prediction" })),
     windows: images[0]?.unit === BASE ? windows : [],
   }
 }
@@ -50,7 +47,8 @@ const hasFirst = (told) => [...told.images, ...told.masks].some((sheet) => sheet
 
 /**
  * Show a case in `element`. `runs`: [{number, name}] that are shown beside each other (none: one viewer).
- * `moved(value, place)` is called with the viewer's value when the crosshair moves, `said(text)` with what is shown.
+ * `moved(value)` is called with the viewer's value when the crosshair moves, `said(text)` with what is shown,
+ * `show(…, drawn)` calls `drawn(viewers)` when the first picture is there.
  */
 export function viewing(element, { windows, moved, said }) {
   let opened = [] // {viewer, run, pane}
@@ -62,74 +60,71 @@ export function viewing(element, { windows, moved, said }) {
     for (const run of runs.length ? runs : [null]) {
       const wanted = contents(told, level, run && run.number, windows)
       if (!wanted.volumes.length) continue
-      const pane = document.createElement("div")
-      pane.className = "pane"
-      const place = document.createElement("div")
-      place.className = "viewer"
-      if (runs.length > 1) {
-        const title = document.createElement("p")
-        title.className = "pane-title"
-        title.textContent = run.name
-        pane.append(title)
-      }
-      pane.append(place)
-      made.push({ pane, place, wanted })
+      const place = make("div", { class: "viewer" })
+      made.push({ place, wanted, run, pane: make("div", { class: "pane" }, run && make("p", { class: "pane-title", text: run.name }), place) })
     }
     element.replaceChildren(...made.map(({ pane }) => pane))
-    element.dataset.panes = made.length
-    const fresh = []
-    for (const { place, wanted } of made) {
+    for (const { place, wanted, run } of made) {
       const viewer = await (await viewerScript()).open(place, { ...wanted, at: at ?? undefined })
       if (mine !== turn) {
         viewer.close()
-        for (const one of fresh) one.close()
         return false
       }
-      fresh.push(viewer)
-    }
-    opened = fresh
-    fresh.forEach((viewer, place) =>
-      viewer.on?.("move", () => {
+      opened.push({ viewer, run })
+      viewer.on("move", (value) => {
         if (following) return
-        const value = viewer.value()
         following = true // moving the others makes them say that they moved
-        for (const other of fresh) if (other !== viewer) other.at(value.mm)
+        for (const other of opened) if (other.viewer !== viewer) other.viewer.at(value.mm)
         following = false
-        moved(value, place)
-      }),
-    )
+        moved(value)
+      })
+    }
     return true
   }
 
   function close() {
     turn++
-    for (const viewer of opened) viewer.close()
+    for (const { viewer } of opened) viewer.close()
     opened = []
   }
 
   return {
     close,
-    async show(told, runs, at) {
+    async show(told, runs, at, drawn = () => {}) {
       close()
       const mine = turn
-      const levels = hasFirst(told) ? ["first", "full"] : ["full"]
-      for (const level of levels) {
-        const here = opened[0]?.value?.().mm ?? at
-        for (const viewer of opened) viewer.close()
-        opened = []
-        if (!(await fill(told, level, runs, here, mine))) return
-        said(resolutionOf(told, level))
+      const first = hasFirst(told)
+      if (!(await fill(told, first ? "first" : "full", runs, at, mine))) return
+      drawn(opened.map(({ viewer }) => viewer))
+      if (!at && opened.length) toLabels(opened[0].viewer)
+      said(resolutionOf(told, first ? "first" : "full"))
+      if (!first) return
+      await painted()
+      for (const { viewer, run } of opened) {
+        const { volumes, overlays } = contents(told, "full", run && run.number, windows)
+        if (mine !== turn || !(await viewer.refine(volumes, overlays)) || mine !== turn) return
       }
+      said(resolutionOf(told, "full"))
     },
     at(mm) {
-      for (const viewer of opened) viewer.at(mm)
+      for (const { viewer } of opened) viewer.at(mm)
     },
-    where: () => opened[0]?.value?.() ?? null,
     get viewers() {
-      return opened
+      return opened.map(({ viewer }) => viewer)
     },
   }
 }
+
+/** A case opens where there is something: in the middle of the first label that it has. */
+function toLabels(viewer) {
+  for (const overlay of viewer.overlays) {
+    const place = overlay.labels.findIndex((label) => label.present)
+    if (place >= 0) return viewer.goTo(overlay, place + 1)
+  }
+}
+
+/** When what was drawn is on the screen: before that, nothing heavy is begun. */
+const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)))
 
 /** What the reader should know of the resolution that is on screen; empty where all of it is. */
 export function resolutionOf(told, level) {

@@ -148,6 +148,40 @@ export class Viewer {
     return { name: given.name, image, labels, nv, style, opacity: given.outline ? 1 : 0.5 }
   }
 
+  /**
+   * Put other levels of the same images and label maps in their place, where they have come: nothing else of what is
+   * shown changes. Resolves to whether it was still open then.
+   * @param {{url?: string, bytes?: Uint8Array|ArrayBuffer}[]} volumes one for each, in their order
+   * @param {{url?: string, bytes?: Uint8Array|ArrayBuffer}[]} overlays
+   */
+  async refine(volumes, overlays) {
+    const read = async (given, name) => (given ? await fetched({ ...given, name }) : null)
+    const images = []
+    for (const [place, { name }] of this.images.entries()) images.push(await read(volumes[place], name))
+    const maps = []
+    for (const [place, { name }] of this.overlays.entries()) maps.push(await read(overlays[place], name))
+    if (this.closed) return false
+    const { mm } = this.value()
+    this.images.forEach((image, place) => {
+      if (!images[place]) return
+      const { name, min, max, colormap } = image
+      Object.assign(image, { image: images[place], nv: niivueImage(finite(images[place]), name, { colormap, min, max }) })
+      Object.assign(image.nv, { cal_min: min, cal_max: max })
+    })
+    this.overlays.forEach((overlay, place) => {
+      if (!maps[place]) return
+      const { image, labels } = labelMap(maps[place], this.options.overlays[place].labels ?? {})
+      for (const label of labels) label.shown = overlay.labels.find(({ number }) => number === label.number)?.shown ?? true
+      // Rows of the panel hold the labels that they were made with.
+      const kept = labels.map((label) => Object.assign(overlay.labels.find(({ number }) => number === label.number) ?? label, label))
+      Object.assign(overlay, { image, labels: kept })
+      overlay.nv = niivueImage(image, overlay.name, { opacity: 0.5, min: 0, max: Math.max(1, kept.length), labels: kept })
+    })
+    this.arrange()
+    this.at(mm)
+    return true
+  }
+
   // ---- where
 
   /** Move to the voxel that a point lies in. @param {number[]} mm RAS */
