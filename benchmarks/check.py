@@ -98,7 +98,7 @@ def main() -> None:
         peak = max(one.gigabytes for one in done)
         page = (work / "out" / "check.html").stat().st_size / 1e3
         print(
-            f"{count} hippocampi: {seconds:.1f} s, {count / seconds:.0f} cases a second, {processor:.1f} s of processors"
+            f"{count} hippocampi: {seconds:.1f} s, {count / seconds:.0f} cases/s, {processor:.1f} s of processors"
         )
         print(f"peak {peak:.2f} GB, page of {page:.0f} kB; {done[-1].printed.strip().splitlines()[-1]}")
         megabytes = make_ct(work / "ct", 3, chosen.slices)
@@ -106,7 +106,7 @@ def main() -> None:
         times = (large.gigabytes - peak) * 1e3 / megabytes
         print(f"3 CT of 512 x 512 x {chosen.slices}: {large.seconds:.1f} s, {large.cpu_seconds:.1f} s of processors")
         print(
-            f"peak {large.gigabytes:.2f} GB: {times:.2f} times a case of {megabytes:.0f} MB above the small ones' peak"
+            f"peak {large.gigabytes:.2f} GB: {times:.2f} times a case ({megabytes:.0f} MB) above the small ones' peak"
         )
 
 
