@@ -99,7 +99,9 @@ def main() -> None:
 
     from segue.view import write_report
 
-    print("| cases | written in, s | again, s | report.html, MB | volumes beside it, MB | opens in, s | filter, s | click, s |")
+    print(
+        "| cases | written in, s | again, s | report.html, MB | volumes beside it, MB | opens in, s | filter, s | click, s |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for number in wanted.cases:
         with tempfile.TemporaryDirectory() as folder:

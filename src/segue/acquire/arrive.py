@@ -99,8 +99,10 @@ def _is_made_by_conversion(card: Card, folder: Path) -> bool:
 def _convert(card: Card, source: Path, staging: Staging) -> Origin:
     # The names of a public collection are those that its makers gave; a user's own may be patients' names.
     options = ConvertOptions(keep_ids=card.collection is not None)
-    require_converted(convert(source, staging.files, options), staging.files)
-    return Origin("converted from DICOM", [Source(str(source.resolve()))])
+    done = convert(source, staging.files, options)
+    require_converted(done, staging.files)
+    # The names of folders of DICOM are often those of patients.
+    return Origin("converted from DICOM", [] if done.pseudonyms else [Source(str(source.resolve()))])
 
 
 def _lacks_files(card: Card, folder: Path) -> bool:

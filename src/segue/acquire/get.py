@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segue.acquire.exchange import end_exchange
+from segue.acquire.exchange import BEFORE, end_exchange
 from segue.acquire.receipt import FILES, Origin, read_receipt, write_receipt
 from segue.acquire.series import has_begun
 from segue.catalogue import Card, Dataset, dataset_at, is_look_alike, not_there
 from segue.core.alone import alone
 from segue.core.console import stage
 from segue.core.errors import MachineError, UsageError
+from segue.core.leftovers import part_folder
 
 if TYPE_CHECKING:
     from segue.synth import PetCtSettings
@@ -157,9 +156,8 @@ def _make_look_alike(card: Card, root: Path, number: int) -> None:
     from segue.acquire.arrive import bring
     from segue.synth import look_alike
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=".look-alike-") as folder:
-        made = look_alike(card, Path(folder), number)
-        if root.is_dir():
-            shutil.rmtree(root)  # the look-alikes of an earlier call
+    with part_folder(root) as folder:
+        made = look_alike(card, folder / "made", number)
+        if root.is_dir():  # the look-alikes of an earlier call; a kill must not leave a part of them
+            root.rename(folder / BEFORE)
         bring(card, made, root, copy=True, origin=Origin(f"{number} synthetic look-alikes", look_alike=True))

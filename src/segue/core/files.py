@@ -8,17 +8,15 @@ import hashlib
 import json
 import math
 import os
-import re
-import secrets
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from segue.core.errors import MachineError
+from segue.core.leftovers import is_part, part_beside
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.part\.")
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -35,8 +33,7 @@ def atomic_path(target: Path | str, *, lasting: bool = True) -> Iterator[Path]:
         MachineError: the disk is full, or the folder may not be written.
     """
     target = Path(target)
-    # A name may already be as long as the file system allows.
-    temporary = target.with_name(f".{secrets.token_hex(4)}.part.{target.name[-50:]}")
+    temporary = part_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -56,7 +53,7 @@ def remove_leftovers(folder: Path) -> None:
     Only where no other process writes below ``folder``.
     """
     for path in folder.rglob(".*.part.*"):
-        if _TEMPORARY.match(path.name):
+        if is_part(path.name):
             path.unlink(missing_ok=True)
 
 

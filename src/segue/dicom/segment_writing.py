@@ -144,7 +144,7 @@ def _files_of(source: Series | Sequence[Path] | Path) -> Series | Sequence[Path]
         return source
     images = [series for series in scan(source) if series.modality not in OTHER_READERS and series.frames]
     if len(images) != 1:
-        value = "; ".join(f"{one.modality} {one.description}: {one.frames} images" for one in images) or "no image"
+        value = "; ".join(f"{one.called}: {one.frames} images" for one in images) or "no image"
         reason = "SEVERAL_SERIES" if images else "NO_PIXELS"
         raise DicomError("the folder does not hold one series of images", where=source, value=value, reason=reason)
     return images[0]

@@ -70,6 +70,12 @@ class Series:
     study_description: str = ""
     deidentified: bool = False
 
+    @property
+    def called(self) -> str:
+        """What messages call it: modality and number. A description that somebody typed may hold a patient's name, and
+        is added only where the files say that the identity was removed."""
+        return f"{self.modality} {self.description if self.deidentified else self.number}".strip()
+
 
 def scan(folder: Path, on_damaged: Callable[[DicomError], None] | None = None) -> list[Series]:
     """All series below a folder, from headers alone; sorted by patient, study and series.

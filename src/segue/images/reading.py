@@ -92,7 +92,7 @@ def read_labels(path: Path | str) -> Volume:
 def _read_folder(folder: Path) -> Volume:
     found = scan(folder)
     if len(found) != 1:
-        names = ", ".join(f"{series.modality} {series.description}".strip() for series in found[:4])
+        names = ", ".join(series.called for series in found[:4])
         raise DataError(
             "a folder is read as an image if it holds one DICOM series",
             where=folder,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from segue.acquire.convert import Converted, Row, convert
+from segue.acquire.convert.identity import case_name
 from segue.catalogue import Card, Case
 from segue.core.alone import alone
 from segue.core.errors import DataError
@@ -60,6 +61,9 @@ def of_dicom_folder(folder: Path, card: Card, converted: Path) -> list[Case]:
         raise DataError("nothing in these DICOM files is a volume", where=folder, remedy="give the images themselves")
     if len(cases) == 1:
         name = folder.resolve().name
+        if done.pseudonyms:
+            sources = [file for row in done.sources.values() for file in row.files[:1]]
+            name = case_name(name, sources[0], converted) if sources else cases[0].id
         cases = [replace(cases[0], id=name, patient=name)]
     return cases
 

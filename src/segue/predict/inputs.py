@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from segue.acquire.convert.identity import case_name
 from segue.catalogue import Card, Case, index, is_known, open_dataset, petct_images
 from segue.core.errors import DataError, UsageError
 from segue.images import image_stem, is_image
@@ -42,7 +43,8 @@ def gather(inputs: Sequence[str], card: Card, data: Path = Path("data"), convert
                     remedy=f"give their folder, {path.parent}",
                 )
             slices[path.parent] = path.name
-            cases.append(from_series(image_stem(path), (path,), path))
+            name = image_stem(path) if converted is None else case_name(image_stem(path), path, converted)
+            cases.append(from_series(name, (path,), path))
         elif path.is_file():
             cases += _files([path], card)
         elif path.is_dir():

@@ -124,7 +124,7 @@ class Model:
     def key(self) -> str:
         """Of all weights and the plan: the same model gives the same key."""
         weights = [file_digest(member.checkpoint) for member in self.members]
-        return content_key(*weights, self.plan.model_dump(exclude={"reasons"}))
+        return content_key(*weights, _what_answers(self.plan))
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,13 @@ class _State:
         return _State(dict(content.get("mean_network") or content["network"]), content.get("precision") == "bfloat16")
 
 
+def _what_answers(plan: Plan) -> dict[str, Any]:
+    """What of a plan an answer depends on: not why it was made so, nor how fast the machine was that trained."""
+    told = {"reasons", "measured"}
+    found = plan.model_dump(exclude=told)
+    return {**found, "coarse": plan.coarse and plan.coarse.model_dump(exclude=told)}
+
+
 def _trained(run: Run, plan: Plan) -> list[Run]:
     """The members of a run folder that have weights; the others are told."""
     members = run.members() or [run]
@@ -150,7 +157,7 @@ def _trained(run: Run, plan: Plan) -> list[Run]:
         elif member.events.exists() and not member.finished:
             say(f"warning: {member.folder} is still training; its state of now takes part in the mean")
     for member in trained:
-        if member.plan().model_dump(exclude={"reasons"}) != plan.model_dump(exclude={"reasons"}):
+        if _what_answers(member.plan()) != _what_answers(plan):
             raise DataError(
                 "this fold was trained with another plan than its run folder has: their answers cannot be averaged",
                 where=member.folder,

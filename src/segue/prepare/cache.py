@@ -6,7 +6,6 @@ milliseconds.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float, Float32, Int64, Integer, Num
 from segue.catalogue import Card, Case
 from segue.core.errors import DataError
 from segue.core.files import content_key, storage_fault
+from segue.core.leftovers import part_beside
 from segue.core.seeds import generator
 from segue.prepare.choices import Normalisation, Plan
 from segue.prepare.examine import case_digest
@@ -182,7 +182,6 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
         MachineError: the disk is full or may not be written; nothing half-written stays.
     """
     case, plan, folder = task.case, task.plan, prepared_folder(task)
-    key = folder.name
     if folder.exists():
         return PreparedCase(case, folder)
     image = read_to_prepare(case, task.card, case_digest(case), task.cache)
@@ -198,7 +197,7 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
     array = np.empty((len(image.array), *target.shape), np.float16, order=order)
     _prepare_into(array, canonical, target, plan, case.absent)
     del image, canonical  # before the mask comes
-    temporary = folder.with_name(f".{key}.{secrets.token_hex(4)}.part")
+    temporary = part_beside(folder)
     try:
         temporary.mkdir(parents=True)
         np.save(temporary / "image.npy", array, allow_pickle=False)

@@ -21,7 +21,9 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            torch.save({"format": _FORMAT, **content}, temporary)
+            # Given a path, torch writes its name into the file: the same weights would be other bytes each time.
+            with temporary.open("wb") as handle:
+                torch.save({"format": _FORMAT, **content}, handle)
         except RuntimeError as error:
             # torch's writer hides a full disk behind a RuntimeError; the C library's reason is what counts.
             cause = error.__cause__ or error.__context__

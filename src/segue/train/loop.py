@@ -231,8 +231,9 @@ class Trainer:
         if progress >= 1.0:
             return True
         gap = 1 / self.task.settings.validations
-        if self.state.validation_s and schedule.elapsed_s > 0:
-            # A time-boxed training must not spend itself on looking at the validation cases.
+        if schedule.total_steps is None and self.state.validation_s and schedule.elapsed_s > 0:
+            # A time-boxed training must not spend itself on looking at the validation cases. One of so many steps ends
+            # in the same model however fast the machine is, and however often it was stopped.
             estimated_total = schedule.elapsed_s / max(progress, 1e-6)
             gap = max(gap, self.state.validation_s / (_VALIDATION_SHARE * estimated_total))
         return bool(self.world.same(progress - self.state.validated_at >= gap))

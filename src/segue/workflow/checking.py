@@ -119,7 +119,7 @@ def check_series(found: Sequence[Series], folder: str) -> CheckResult:
     """Can each DICOM series be read as one volume or several, and if not, why?"""
     findings = []
     for series in found:
-        name = f"{series.modality} {series.description or series.uid} ({series.frames} images)"
+        name = f"{series.called} ({series.frames} images)"
         if series.frames == 0:
             findings.append(Finding(case=name, severity="note", what="no images: structures or a report"))
             continue

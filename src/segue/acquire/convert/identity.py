@@ -74,6 +74,10 @@ class Naming:
         kinds = [kind for kind in ("PT", "CT", "MR") if any(series.modality == kind for series in study)]
         return "-".join([*kinds, self._pseudonym("study", first.study_uid)])
 
+    def case(self, name: str) -> str:
+        """A pseudonym of a file or folder whose name tells who the patient is."""
+        return f"P-{self._pseudonym('case', name)}"
+
     def _pseudonym(self, purpose: str, name: str) -> str:
         if not self.key:
             return secrets.token_hex(6)
@@ -111,6 +115,25 @@ def without_words(text: str, words: Collection[str]) -> str:
 def without_identity(text: str, words: Collection[str]) -> str:
     """A name that a person typed, without those words, dates, and numbers of six digits and more."""
     return without_words(_NUMBERS.sub(" ", without_words(text, words)), ())
+
+
+def case_name(name: str, header: Path, output: Path) -> str:
+    """The name of a file or folder of DICOM, for a case; where it tells whose images these are, a pseudonym.
+
+    Args:
+        header: one of the files.
+        output: where the case's results go (:func:`read_key`).
+    """
+    try:
+        removed = str(read_dataset(header, tags=["PatientIdentityRemoved"]).get("PatientIdentityRemoved", ""))
+        told = removed.strip().upper() != "YES" and without_identity(name, telling_words(header)) != name.strip(
+            " _-.,;/"
+        )
+    except DataError:
+        return name  # whoever reads the file says what is wrong with it
+    if not told:
+        return name
+    return Naming(read_key(output)).case(name)
 
 
 def slug(text: str) -> str:
