@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segue.cli.options import Data, Workers
+from segue.cli.options import Cache, Cluster, Data, Memory, Shard, Workers, begin_work
 from segue.core.console import result
 
 
@@ -15,6 +15,10 @@ def check(
     what: Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an image.")],
     data: Data = Path("data"),
     workers: Workers = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    memory: Memory = None,
+    cache: Cache = None,
 ) -> None:
     """Find what is wrong with images and labels.
 
@@ -25,7 +29,8 @@ def check(
     from segue.workflow.inspecting import describe
     from segue.workflow.look import check as run_check
 
-    checked = run_check(what, data, workers)
+    begin_work(cluster, shard, memory)
+    checked = run_check(what, data, workers, cache)
     if Path(what).is_file() and not what.endswith((".yaml", ".yml")) and not checked.errors:
         for name, value in describe(Path(what)):
             result(f"{name:<12} {value}")

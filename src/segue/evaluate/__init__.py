@@ -4,6 +4,7 @@ from segue.evaluate.aggregation import Evaluation, aggregate, common_pixel_ml, d
 from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
 from segue.evaluate.comparing import Comparison, MeasuredRun, compare, read_measured
 from segue.evaluate.comparison_report import comparison_table, write_comparison
+from segue.evaluate.keeping import ScoreTask, score_task
 from segue.evaluate.measures import PRESETS, Lesionwise, Measures, measures_for
 from segue.evaluate.naming import read_dataset_name, read_label_names
 from segue.evaluate.pairs import Pair, SuvImage, Wanted, names_of, pair_folders, pairs_of, suv_of
@@ -23,6 +24,7 @@ __all__ = [
     "MeasuredRun",
     "Measures",
     "Pair",
+    "ScoreTask",
     "SuvImage",
     "Wanted",
     "aggregate",
@@ -42,6 +44,7 @@ __all__ = [
     "read_label_names",
     "read_measured",
     "score_pair",
+    "score_task",
     "suv_of",
     "write_comparison",
     "write_metrics",

@@ -14,6 +14,7 @@ from segue.catalogue.recognise import MixedLabelsError
 from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import cpu_count, map_cases
+from segue.core.work import current_work, mine
 from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
 from segue.images import image_stem, is_image, read
 from segue.prepare import (
@@ -35,6 +36,7 @@ from segue.prepare import (
     prepare_case,
     sized_case,
     stack_file,
+    unread,
     write_stack,
 )
 from segue.workflow.leaks import twins_in_arrays, twins_in_files
@@ -55,8 +57,13 @@ class CheckResult:
         return [finding for finding in self.findings if finding.severity == "error"]
 
 
-def check(reference: str, data: Path = Path("data"), workers: int | None = None) -> CheckResult:
+def check(
+    reference: str, data: Path = Path("data"), workers: int | None = None, cache: Path | None = None
+) -> CheckResult:
     """Quality control of a dataset, of a folder of images without a card, or of one file.
+
+    Args:
+        cache: where what was measured is kept (``DATA/prepared`` where there is a data folder, if not given).
 
     Raises:
         UsageError: nothing of this name. DataError: the dataset is not there or has no cases.
@@ -82,10 +89,11 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
     else:
         dataset = open_dataset(reference, data)
     # What was measured is kept for the training, but a check alone does not begin a data folder.
-    cache = data / "prepared" if data.is_dir() else None
+    # What a shard measured, the run that gathers finds there.
+    cache = cache or (data / "prepared" if data.is_dir() or current_work().shard else None)
     with tempfile.TemporaryDirectory() as nowhere:
         arrays = (cache or Path(nowhere)) / "arrays"
-        looked = look_at(dataset, dataset.cases, cache, arrays, workers, thorough=True)
+        looked = look_at(dataset, mine(dataset.cases), cache, arrays, workers, thorough=True)
     return CheckResult(looked.count, known_findings(dataset) + looked.findings)
 
 
@@ -186,9 +194,8 @@ def examine_all(
     with stage("check", len(tasks)) as shown:
         results = []
         for task, result in map_cases(examine, tasks, workers=workers_for(cases, workers)):
-            if isinstance(result, DataError):
-                raise result
-            results.append(result)
+            # Its process died: that is wrong with this case, and the others are looked at.
+            results.append(unread(task.case, result) if isinstance(result, DataError) else result)
             shown.advance(note=task.id)
         unsound = sum(not result.sound for result in results)
         shown.note(f"{len(results)} cases, {unsound} with errors")
@@ -200,18 +207,27 @@ def prepare_all(
 ) -> dict[str, PreparedCase]:
     """Every case as the network will read it; those prepared before are only found.
 
+    Of a shard, its part of them.
+
     Raises:
-        DataError: the first case that cannot be prepared.
+        DataError: cases that cannot be prepared; the others are, and are kept.
     """
-    tasks = [PrepareTask(case, dataset.card, plan, cache) for case in cases]
-    ready = {}
+    tasks = mine([PrepareTask(case, dataset.card, plan, cache) for case in cases])
+    ready, failed = {}, []
     with stage("prepare", len(tasks)) as shown:
         for task, result in map_cases(prepare_case, tasks, workers=workers_for(cases, workers)):
             if isinstance(result, DataError):
-                raise result
-            ready[task.id] = result
+                failed.append(result)
+            else:
+                ready[task.id] = result
             shown.advance(note=task.id)
-        shown.note(f"{len(ready)} cases")
+        shown.note(f"{len(ready)} cases" + (f", {len(failed)} failed" if failed else ""))
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        listing = "\n".join(f"  {error}" for error in failed[:10])
+        more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
+        raise DataError(f"{len(failed)} of {len(tasks)} cases cannot be prepared:\n{listing}{more}", where=cache)
     return ready
 
 
