@@ -169,15 +169,6 @@ def test_a_container_may_give_fewer_cores(
     assert executor.cpu_count() == (cores or min(9, len(os.sched_getaffinity(0))))
 
 
-def _die(number: int) -> int:
-    os._exit(9)
-
-
-def test_a_dead_worker_is_told() -> None:
-    with pytest.raises(MachineError, match="worker process died"):
-        list(map_cases(_die, [1, 2], workers=2))
-
-
 def test_words_for_people() -> None:
     assert [duration(s) for s in (4, 185, 7620)] == ["4 s", "3 min 05 s", "2 h 07 min"]
     assert table(["label", "Dice"], [["liver", 0.95], ["x", None]]).splitlines()[2:] == ["liver  0.950", "x          -"]

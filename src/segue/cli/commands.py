@@ -12,7 +12,23 @@ from typer.core import TyperGroup
 import segue
 from segue.cli.catalogue import card_app, datasets, export_app
 from segue.cli.looking import check, doctor, view
-from segue.cli.options import Data, Dataset, Device, Epochs, Hours, Minutes, Set, SkipBad, Steps, Workers
+from segue.cli.options import (
+    Cache,
+    Cluster,
+    Data,
+    Dataset,
+    Device,
+    Epochs,
+    Hours,
+    Memory,
+    Minutes,
+    Set,
+    Shard,
+    SkipBad,
+    Steps,
+    Workers,
+    begin_work,
+)
 from segue.core.console import result, say
 
 VERBS = (
@@ -154,6 +170,9 @@ def convert(
     ] = None,
     keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Name folders by Patient ID, not by pseudonym.")] = False,
     workers: Workers = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    memory: Memory = None,
 ) -> None:
     """Turn DICOM studies into volumes, SUV and masks.
 
@@ -167,6 +186,7 @@ def convert(
     from segue.workflow.converting import convert as run_convert
     from segue.workflow.converting import options
 
+    begin_work(cluster, shard, memory)
     lines, failed = run_convert(source, output, options(suv, suv_type, series or [], keep_ids, workers))
     result("\n".join(lines))
     if failed:
@@ -217,6 +237,10 @@ def prepare(
     assignments: Set = None,
     skip_bad: SkipBad = False,
     workers: Workers = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    memory: Memory = None,
+    cache: Cache = None,
 ) -> None:
     """Bring every case into the network's form.
 
@@ -233,8 +257,10 @@ def prepare(
         "data": str(data),
         "skip_bad": skip_bad,
         **({"workers": workers} if workers else {}),
+        **({"cache": str(cache)} if cache else {}),
     }
     experiment = load_experiment(dataset, options, assignments or [])
+    begin_work(cluster, shard, memory)
     found = brought(experiment)
     with unpacked_once(experiment.cache_folder):
         planned = make_plan(experiment, found, fit=False)
@@ -260,6 +286,7 @@ def train(
     assignments: Set = None,
     skip_bad: SkipBad = False,
     workers: Workers = None,
+    cache: Cache = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and stop.")] = False,
 ) -> None:
     """Train a model, measure it and write its report.
@@ -282,6 +309,7 @@ def train(
         "seed": seed,
         "device": device,
         "workers": workers,
+        "cache": cache,
     }
     options: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value is not None
@@ -309,6 +337,10 @@ def predict(
     mirror: Annotated[bool, typer.Option("--mirror", help="Average over mirror images: slower.")] = False,
     data: Data = Path("data"),
     device: Device = "auto",
+    cluster: Cluster = None,
+    shard: Shard = None,
+    memory: Memory = None,
+    cache: Cache = None,
 ) -> None:
     """Apply a trained model to new images.
 
@@ -320,6 +352,7 @@ def predict(
     from segue.core.errors import UsageError
     from segue.workflow.applying import apply_exported, is_exported
 
+    begin_work(cluster, shard, memory)
     if is_exported(run):
         wished = {
             "--with": others,
@@ -328,6 +361,8 @@ def predict(
             "--uncertainty": uncertainty,
             "--preview": preview,
             "--mirror": mirror,
+            "--cluster": cluster,
+            "--memory": memory,
         }
         if given := [name for name, value in wished.items() if value]:
             raise UsageError(
@@ -370,6 +405,9 @@ def evaluate(
     data: Data = Path("data"),
     device: Device = "auto",
     workers: Workers = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    memory: Memory = None,
 ) -> None:
     """Measure a run, or masks against the truth; or compare runs.
 
@@ -385,6 +423,7 @@ def evaluate(
     from segue.workflow.comparing import compare_runs
     from segue.workflow.scoring import evaluate_folders
 
+    begin_work(cluster, shard, memory)
     rules = {"--labels": labels, "--regions": regions, "--tolerance": tolerance, "--preset": preset}
     if runs and len(runs) > 1 and pred is None and truth is None:
         given = [name for name, value in rules.items() if value is not None]
@@ -415,9 +454,14 @@ def evaluate(
     else:
         raise UsageError("give a run folder, or both --pred and --truth", remedy="see segue evaluate --help")
     for evaluation in evaluations:
+        if shard is not None:
+            continue
         if len(evaluations) > 1:
             result("validation cases" if evaluation.part == "val" else "test cases")
         result(metrics_table(evaluation))
+    if shard is not None:
+        scored = sum(len(evaluation.cases) for evaluation in evaluations)
+        result(f"shard {shard}: {scored} cases measured; the same command without --shard gathers the figures")
     errors = [error for evaluation in evaluations for error in evaluation.errors]
     for error in errors:
         say(f"error: {error}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segue.cli.options import Data, Workers
+from segue.cli.options import Cache, Cluster, Data, Memory, Shard, Workers, begin_work
 from segue.core.console import result
 
 
@@ -21,6 +21,10 @@ def check(
     ] = None,
     data: Data = Path("data"),
     workers: Workers = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    memory: Memory = None,
+    cache: Cache = None,
 ) -> None:
     """Find what is wrong with images and labels.
 
@@ -33,12 +37,14 @@ def check(
     from segue.workflow.checking import fixed, write_check
     from segue.workflow.inspecting import describe
 
-    checked = run_check(what, data, workers)
+    begin_work(cluster, shard, memory)
+    checked = run_check(what, data, workers, cache)
     single = Path(what).is_file() and not what.endswith((".yaml", ".yml"))
     if single and not checked.errors:
         for name, value in describe(Path(what)):
             result(f"{name:<12} {value}")
-    written = [] if single and output is None else write_check(checked, output)
+    # A shard's part is shown by the run that gathers.
+    written = [] if shard or (single and output is None) else write_check(checked, output)
     if written:
         result(f"all of it: {', '.join(map(str, written))}")
     for line in finding_lines(checked):

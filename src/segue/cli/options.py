@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 Data = Annotated[Path, typer.Option("--data", help="Where datasets lie.")]
@@ -17,3 +18,37 @@ Epochs = Annotated[int | None, typer.Option(help="Budget: passes over the traini
 Steps = Annotated[int | None, typer.Option(help="Budget: training steps.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, for example train.learning_rate=1e-3.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad cases out instead of stopping.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", help="Where cases are worked on: local:4, tcp://HOST:8786 (Dask), slurm:SETTINGS.yaml."),
+]
+Shard = Annotated[
+    str | None, typer.Option("--shard", help="Only one part of the cases, such as 3/8. A run without it gathers.")
+]
+Memory = Annotated[str | None, typer.Option("--memory", help="What all workers may use together, for example 16GB.")]
+
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Where prepared cases and copies of remote files lie (default: DATA/prepared)."),
+]
+
+
+def begin_work(cluster: str | None, shard: str | None, memory: str | None) -> None:
+    """Cases are worked on so until the command ends.
+
+    Raises:
+        UsageError, MachineError: see :func:`segue.core.work.at_work` and :func:`segue.core.cluster.open_cluster`.
+    """
+    if cluster is shard is memory is None:
+        return
+    from segue.core.memory import memory_of
+    from segue.core.work import at_work
+
+    bound_gb = None if memory is None else memory_of(memory, "--memory")
+    command = click.get_current_context()
+    command.with_resource(at_work(shard, bound_gb))  # what is wrong with these is told before anything starts
+    if cluster is not None:
+        from segue.core.cluster import open_cluster
+
+        executor = command.with_resource(open_cluster(cluster, bound_gb))
+        command.with_resource(at_work(shard, bound_gb, executor))

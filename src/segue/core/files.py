@@ -8,12 +8,12 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from segue.core.errors import MachineError
+from segue.core.errors import DataError, MachineError
 from segue.core.leftovers import is_part, part_beside
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -146,6 +146,40 @@ def file_digest(path: Path, on_bytes: Callable[[int], None] = lambda number: Non
             digest.update(block)
             on_bytes(len(block))
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def unchanged(paths: Iterable[Path], where: object = None) -> Iterator[None]:
+    """What is read within is of one state of the files, or it is an error.
+
+    Raises:
+        DataError: a file changed meanwhile, as while it is still being copied.
+    """
+    before = {path: _state(path) for path in paths}
+    try:
+        yield
+    except (DataError, OSError, ValueError):
+        _require_state(before, where)  # of a file that changes, the rest is most often the consequence
+        raise
+    _require_state(before, where)
+
+
+def _require_state(before: Mapping[Path, tuple[int, int, int] | None], where: object) -> None:
+    for path, state in before.items():
+        if state is not None and _state(path) != state:
+            raise DataError(
+                "this file changed while it was read",
+                where=path if where is None else f"{where}: {path}",
+                remedy="wait until it is complete, then run the same command again",
+            )
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def known_digest(path: Path) -> str:

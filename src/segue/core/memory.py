@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from segue.core.errors import UsageError
@@ -74,6 +76,31 @@ def reset_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def bound_memory(limit_gb: float) -> Iterator[None]:
+    """Within, this process cannot take more than so much: an allocation beyond raises MemoryError.
+
+    What a library has reserved and not touched (stacks of threads, arenas) does not count. Without effect where the
+    system has no such limit.
+    """
+    try:
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        untouched_gb = max(0.0, _field(_STATUS, "VmData") - used_memory_gb())
+    except (ImportError, AttributeError, OSError, KeyError):
+        yield
+        return
+    limit = int((limit_gb + untouched_gb) * 1e9)
+    if before[1] != resource.RLIM_INFINITY:
+        limit = min(limit, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _field(path: Path, name: str) -> float:

@@ -4,6 +4,7 @@ from segue.evaluate.aggregation import Evaluation, aggregate, common_pixel_ml, d
 from segue.evaluate.classes import ClassEvaluation, ClassScores, aggregate_classes
 from segue.evaluate.comparing import RISES, Comparison, MeasuredRun, Versus, compare, paired_figures, read_measured
 from segue.evaluate.comparison_report import comparison_table, write_comparison
+from segue.evaluate.keeping import ScoreTask, score_task
 from segue.evaluate.measures import BY_NAME, PRESETS, Lesionwise, Measures, measures_for
 from segue.evaluate.naming import read_dataset_name, read_label_names
 from segue.evaluate.pairs import Pair, Probabilities, SuvImage, Wanted, names_of, pair_folders, pairs_of, suv_of
@@ -26,6 +27,7 @@ __all__ = [
     "Measures",
     "Pair",
     "Probabilities",
+    "ScoreTask",
     "SuvImage",
     "Versus",
     "Wanted",
@@ -47,6 +49,7 @@ __all__ = [
     "read_label_names",
     "read_measured",
     "score_pair",
+    "score_task",
     "suv_of",
     "write_comparison",
     "write_metrics",

@@ -9,7 +9,7 @@ from segue.core.lazy import on_demand
 
 if TYPE_CHECKING:
     from segue.predict.answers import Answer, predicted_names, write_answers
-    from segue.predict.cases import Delivery, Prediction, predict_cases
+    from segue.predict.cases import Delivery, Prediction, about, predict_cases
     from segue.predict.classes import Classifying
     from segue.predict.exported import EXPORTED_SUFFIXES, ExportedModel, ExportFormat, described
     from segue.predict.exporting import write_networks
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from segue.predict.onnx_cases import Made, predict_exported
     from segue.predict.postprocessing import LabelChoice, PostProcessing, Trial, read_postprocessing
     from segue.predict.predictor import Model, Predictor
+    from segue.predict.receipts import done_before, gather_receipts, write_receipt
     from segue.predict.slabs import Result, Wished
 
 __getattr__ = on_demand(
     __name__,
     {
         "answers": ("Answer", "predicted_names", "write_answers"),
-        "cases": ("Delivery", "Prediction", "predict_cases"),
+        "cases": ("Delivery", "Prediction", "about", "predict_cases"),
         "classes": ("Classifying",),
         "exported": ("EXPORTED_SUFFIXES", "ExportedModel", "ExportFormat", "described"),
         "exporting": ("write_networks",),
@@ -39,6 +40,7 @@ __getattr__ = on_demand(
         "onnx_cases": ("Made", "predict_exported"),
         "postprocessing": ("LabelChoice", "PostProcessing", "Trial", "read_postprocessing"),
         "predictor": ("Model", "Predictor"),
+        "receipts": ("done_before", "gather_receipts", "write_receipt"),
         "slabs": ("Result", "Wished"),
     },
 )
@@ -62,8 +64,11 @@ __all__ = [
     "Result",
     "Trial",
     "Wished",
+    "about",
     "described",
+    "done_before",
     "gather",
+    "gather_receipts",
     "load",
     "mask_path",
     "open_exported",
@@ -76,4 +81,5 @@ __all__ = [
     "unlike_values",
     "write_answers",
     "write_networks",
+    "write_receipt",
 ]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from segue.catalogue import Case
 from segue.core.errors import DataError
-from segue.core.files import content_key, write_json
+from segue.core.files import content_key, unchanged
 from segue.images import write
 from segue.predict.masks import MaskForm, as_stored, error_of, mask_path, series_of, write_file
 from segue.predict.predictor import Predictor
-from segue.predict.receipts import RECEIPT, case_digests, done_before
+from segue.predict.receipts import case_digests, done_before, gather_receipts, write_receipt
 from segue.predict.slabs import Result, Wished
 from segue.prepare import read_channels
 from segue.volume import Volume
@@ -27,12 +27,16 @@ _NATS_STEP = 2.0**-12
 
 @dataclass(frozen=True)
 class Prediction:
-    """What became of one case: the path of its mask, or the error; ``seconds`` 0.0 where it was there already."""
+    """What became of one case: the path of its mask, or the error; ``seconds`` 0.0 where it was there already.
+
+    ``key`` names the model, the content and what was written.
+    """
 
     case: Case
     path: Path | None
     error: DataError | None = None
     seconds: float = 0.0
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,24 @@ class Delivery:
 
 
 def predict_cases(
-    predictor: Predictor, cases: Sequence[Case], output: Path, delivery: Delivery | None = None
+    predictor: Predictor,
+    cases: Sequence[Case],
+    output: Path,
+    delivery: Delivery | None = None,
+    known: dict[str, str] | None = None,
 ) -> Iterator[Prediction]:
     """Predict each case into ``output/CASE.nii.gz`` or the format of its image; a bad case is reported and the rest
     goes on.
 
     Cases that this very model has done already (``predictions.json``) are not done again.
 
+    Args:
+        known: the keys of these cases in the receipt, of whoever keeps it; nothing reads or writes one here then.
+
     Raises:
         MachineError: the disk is full or may not be written; what was written before stays known.
     """
-    work = _Work(predictor, output, delivery or Delivery())
+    work = _Work(predictor, output, delivery or Delivery(), known)
     reader, writer = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("read", "write"))
     written: Future[Prediction] | None = None
     try:
@@ -128,12 +139,13 @@ class _Work:
     predictor: Predictor
     output: Path
     delivery: Delivery
+    known: dict[str, str] | None
     done: dict[str, str] = field(init=False)
     model: str = field(init=False)
     written: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.done = done_before(self.output / RECEIPT)
+        self.done = done_before(self.output) if self.known is None else dict(self.known)
         self.model = self.predictor.key
         self.written = time.monotonic()
 
@@ -146,10 +158,11 @@ class _Work:
             if self.delivery.form == "dicom-seg":
                 series_of(case)
             targets = self.delivery.targets(self.output, case, self.predictor.card.dimension)
-            key = content_key(self.model, *case_digests(case), *self.delivery.key)
-            if self.done.get(case.id) == key and all(path.exists() for path in targets.values()):
-                return Prediction(case, targets["mask"])
-            return _Loaded(read_channels(case, self.predictor.card), key, started)
+            with unchanged(case.image_files, case.id):
+                key = content_key(self.model, *case_digests(case), *self.delivery.key)
+                if self.done.get(case.id) == key and all(path.exists() for path in targets.values()):
+                    return Prediction(case, targets["mask"], key=key)
+                return _Loaded(read_channels(case, self.predictor.card), key, started)
         except DataError as error:
             return _failed(case, error)
 
@@ -182,7 +195,7 @@ class _Work:
         except DataError as error:
             return _failed(case, error)
         self.done[case.id] = loaded.key
-        return Prediction(case, mask, seconds=time.monotonic() - loaded.started)
+        return Prediction(case, mask, seconds=time.monotonic() - loaded.started, key=loaded.key)
 
     def finished(self, written: Future[Prediction]) -> Prediction:
         prediction = written.result()
@@ -194,18 +207,25 @@ class _Work:
     def close(self, written: Future[Prediction] | None) -> None:
         if self.done:
             self._write_receipt()
+            if self.known is None:
+                gather_receipts(self.output)
         if written is not None and not written.cancelled():
             written.result()  # an error that nobody has seen
 
     def _write_receipt(self) -> None:
-        content: dict[str, object] = {"run": str(self.predictor.run.folder)}
-        if self.predictor.others:
-            content["with"] = [str(other.run.folder) for other in self.predictor.others]
-        plan = self.predictor.plan
-        content |= {"dataset": self.predictor.card.name, "labels": plan.labels}
-        if self.delivery.probabilities:  # which labels each channel is about
-            content["probabilities"] = [region.members for region in plan.regions] or [[0], *([n] for n in plan.labels)]
-        write_json(self.output / RECEIPT, {**content, "cases": dict(self.done)})
+        if self.known is None:
+            write_receipt(self.output, about(self.predictor, self.delivery.probabilities), self.done)
+
+
+def about(predictor: Predictor, probabilities: bool) -> dict[str, object]:
+    """What the receipt tells of the model, and which labels each channel of probabilities is about."""
+    content: dict[str, object] = {"run": str(predictor.run.folder)}
+    if predictor.others:
+        content["with"] = [str(other.run.folder) for other in predictor.others]
+    plan = predictor.plan
+    if probabilities:
+        content["probabilities"] = [region.members for region in plan.regions] or [[0], *([n] for n in plan.labels)]
+    return {**content, "dataset": predictor.card.name, "labels": plan.labels}
 
 
 def _failed(case: Case, error: DataError) -> Prediction:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from segue.catalogue import Case
 from segue.core.errors import DataError
-from segue.core.files import content_key, write_json
+from segue.core.files import content_key, unchanged
 from segue.images import write
 from segue.predict.masks import as_stored, mask_path
 from segue.predict.onnx import OnnxPredictor
-from segue.predict.receipts import RECEIPT, case_digests, done_before
+from segue.predict.receipts import case_digests, done_before, gather_receipts, write_receipt
 from segue.prepare import read_channels
 from segue.volume import Volume
 
@@ -48,14 +48,14 @@ def predict_exported(predictor: OnnxPredictor, model: Path, cases: Sequence[Case
     Args:
         model: the file that was given, for the receipt.
     """
-    receipt = output / RECEIPT
-    done = done_before(receipt)
+    done = done_before(output)
     written = time.monotonic()
 
     def read(case: Case) -> _Read:
-        key = content_key(predictor.key, *case_digests(case))
-        there = done.get(case.id) == key and mask_path(output, case, predictor.card.dimension).exists()
-        return _Read(key, None if there else read_channels(case, predictor.card))
+        with unchanged(case.image_files, case.id):
+            key = content_key(predictor.key, *case_digests(case))
+            there = done.get(case.id) == key and mask_path(output, case, predictor.card.dimension).exists()
+            return _Read(key, None if there else read_channels(case, predictor.card))
 
     try:
         for case, reading in _one_ahead(read, cases):
@@ -76,11 +76,12 @@ def predict_exported(predictor: OnnxPredictor, model: Path, cases: Sequence[Case
             done[case.id] = found.key
             if time.monotonic() - written > _RECEIPT_EVERY_S:
                 written = time.monotonic()
-                _write_receipt(receipt, model, predictor, done)
+                _write_receipt(output, model, predictor, done)
             yield Made(case, target, seconds=time.monotonic() - started)
     finally:
         if done:
-            _write_receipt(receipt, model, predictor, done)
+            _write_receipt(output, model, predictor, done)
+            gather_receipts(output)
 
 
 def _one_ahead(read: Callable[[Case], _Read], cases: Sequence[Case]) -> Iterator[tuple[Case, Future[_Read]]]:
@@ -93,11 +94,6 @@ def _one_ahead(read: Callable[[Case], _Read], cases: Sequence[Case]) -> Iterator
         yield from waiting
 
 
-def _write_receipt(receipt: Path, model: Path, predictor: OnnxPredictor, done: dict[str, str]) -> None:
-    content = {
-        "run": str(model),
-        "dataset": predictor.card.name,
-        "labels": predictor.plan.labels,
-        "cases": done,
-    }
-    write_json(receipt, content)
+def _write_receipt(output: Path, model: Path, predictor: OnnxPredictor, done: dict[str, str]) -> None:
+    content = {"run": str(model), "dataset": predictor.card.name, "labels": predictor.plan.labels}
+    write_receipt(output, content, done)

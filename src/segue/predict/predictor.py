@@ -60,6 +60,7 @@ class Model:
         self.run = Run(Path(run))
         self.plan: Plan = self.run.plan()
         self.card: Card = self.run.card()
+        self.asked_device, self.member_only = device, member_only
         self.device = pick_device(device)
         self.members = [self.run] if member_only else _trained(self.run, self.plan)
         self.network = in_fast_layout(build_network(self.plan), self.device).eval()

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32, Int64, Integer, Num
 
 from segue.catalogue import Card, Case
 from segue.core.errors import DataError
-from segue.core.files import content_key, storage_fault
+from segue.core.files import content_key, storage_fault, unchanged
 from segue.core.leftovers import part_beside
 from segue.core.seeds import generator
 from segue.prepare.choices import Normalisation, Plan
@@ -181,6 +181,11 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
         DataError: the case cannot be read, holds NaN, or its label lies on another grid.
         MachineError: the disk is full or may not be written; nothing half-written stays.
     """
+    with unchanged(task.case.files, task.case.id):
+        return _prepared(task)
+
+
+def _prepared(task: PrepareTask) -> PreparedCase:
     case, plan, folder = task.case, task.plan, prepared_folder(task)
     if folder.exists():
         return PreparedCase(case, folder)
@@ -213,6 +218,8 @@ def prepare_case(task: PrepareTask) -> PreparedCase:
         np.save(temporary / "labels.npy", np.asarray(mask, order=order), allow_pickle=False)
         foreground[_LOOK_ALIKES] = _look_alikes(temporary / "image.npy", mask, plan, case.id)
         np.savez(temporary / "foreground.npz", allow_pickle=False, **foreground)
+        if prepared_folder(task) != folder:  # hashed again only where a file is another one by its time or size
+            raise DataError("this file changed while it was read", where=case.id)
         # The folder comes with its new name at once: where it is, everything is in it.
         temporary.rename(folder)
     except OSError as error:

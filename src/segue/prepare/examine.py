@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from segue.catalogue import Card, Case, Label, Masks, Row, label_files, label_form, stored_mask
 from segue.core.errors import DataError
-from segue.core.files import content_key, known_digest, write_text
+from segue.core.files import content_key, known_digest, unchanged, write_text
 from segue.core.seeds import generator
 from segue.images import NIFTI_SUFFIXES, digest_of, read_forms, read_header, suffix_of
 from segue.prepare.duplicates import signature
@@ -119,7 +119,7 @@ def examine(task: ExamineTask) -> Examination:
     case, card = task.case, task.card
     if task.needs_label and not case.annotated:
         classes = card.task == "classification"
-        return _failed(
+        return unread(
             case,
             DataError(
                 "this image has no class" if classes else "this image has no label",
@@ -131,27 +131,31 @@ def examine(task: ExamineTask) -> Examination:
             ),
         )
     try:
-        digest = case_digest(case)
+        with unchanged(case.files, case.id):
+            return _measured(task)
     except DataError as error:
-        return _failed(case, error)
-    kept: Path | None = None
-    if task.cache is not None:
-        known = [card.task, card.dimension, card.channels, card.labels, card.ignore_label, case.unlabelled]
-        declared = [case.id, case.patient, digest, *known, _VERSION]
-        kept = task.cache / "examined" / f"{content_key(*declared)}.json"
-        # What a power cut has torn is measured again (pydantic's error is a ValueError).
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return Examination.model_validate_json(kept.read_bytes())
-    try:
+        return unread(case, error)
+
+
+def _measured(task: ExamineTask) -> Examination:
+    case, card = task.case, task.card
+    digest = case_digest(case)
+    if task.cache is None:
+        return _examined(task, digest)
+    known = [card.task, card.dimension, card.channels, card.labels, card.ignore_label, case.unlabelled]
+    declared = [case.id, case.patient, digest, *known, _VERSION]
+    kept = task.cache / "examined" / f"{content_key(*declared)}.json"
+    # What a power cut has torn is measured again (pydantic's error is a ValueError).
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return Examination.model_validate_json(kept.read_bytes())
+    with unchanged(case.files, case.id):  # nothing is kept that is not of this content
         examination = _examined(task, digest)
-    except DataError as error:
-        return _failed(case, error)
-    if kept is not None:
-        write_text(kept, examination.model_dump_json(), lasting=False)
+    write_text(kept, examination.model_dump_json(), lasting=False)
     return examination
 
 
-def _failed(case: Case, error: DataError) -> Examination:
+def unread(case: Case, error: DataError) -> Examination:
+    """What is known of a case that could not be looked at: why."""
     value = ", ".join(part for part in (error.where, error.value) if part and part != case.id)
     finding = Finding(case=case.id, severity="error", what=error.what, value=value, remedy=error.remedy)
     return Examination(case=case.id, patient=case.patient, findings=[finding])

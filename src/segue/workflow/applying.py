@@ -10,6 +10,7 @@ from typing import TypeVar
 from segue.catalogue import Card, card_above, is_known, load_card
 from segue.core.console import say, stage
 from segue.core.errors import DataError
+from segue.core.work import mine
 from segue.predict import (
     EXPORTED_SUFFIXES,
     Answer,
@@ -21,7 +22,7 @@ from segue.predict import (
     predict_exported,
     write_answers,
 )
-from segue.workflow.scoring import warn_of_overlap
+from segue.workflow.scoring import require_at_once, warn_of_overlap
 
 Result = TypeVar("Result", Answer, Made)
 
@@ -57,10 +58,12 @@ def apply_exported(
     for name in inputs:
         _warn_of_leaks(card, name)
     if card.task == "classification":
+        require_at_once()
         answers = _told(OnnxClassifying(exported).answers(cases, data / "prepared" / "arrays"), len(cases), "images")
         path = output if output.suffix == ".csv" else output / "predictions.csv"
         write_answers(path, answers, card)
         return Applied(len(cases) - len(_errors(answers)), "answers", path, _errors(answers))
+    cases = mine(cases)
     made = _told(predict_exported(OnnxPredictor(exported), model, cases, output), len(cases), "cases")
     return Applied(len(cases) - len(_errors(made)), "masks", output, _errors(made))
 

@@ -16,6 +16,7 @@ from segue.catalogue.recognise import MixedLabelsError
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
+from segue.core.work import current_work, mine
 from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
 from segue.images import image_stem, is_image, read, read_forms
 from segue.prepare import Examination, Finding, dataset_findings
@@ -44,8 +45,13 @@ class CheckResult:
         return [finding for finding in self.findings if finding.severity == "error"]
 
 
-def check(reference: str, data: Path = Path("data"), workers: int | None = None) -> CheckResult:
+def check(
+    reference: str, data: Path = Path("data"), workers: int | None = None, cache: Path | None = None
+) -> CheckResult:
     """Quality control of a dataset, of a folder of images without a card, or of one file.
+
+    Args:
+        cache: where what was measured is kept (see :func:`check_dataset`).
 
     Raises:
         UsageError: nothing of this name. DataError: the dataset is not there or has no cases.
@@ -71,24 +77,29 @@ def check(reference: str, data: Path = Path("data"), workers: int | None = None)
             return check_images(images, path, workers)
     else:
         dataset = open_dataset(reference, data)
-    return check_dataset(dataset, data, workers)
+    return check_dataset(dataset, data, workers, cache)
 
 
-def check_dataset(dataset: Dataset, data: Path = Path("data"), workers: int | None = None) -> CheckResult:
+def check_dataset(
+    dataset: Dataset, data: Path = Path("data"), workers: int | None = None, cache: Path | None = None
+) -> CheckResult:
     """Every case by itself, then all together, and what the card and a person say of them.
 
     Args:
-        data: what was measured is kept in its folder ``prepared`` for the training, where there is such a folder.
+        data: what was measured is kept in its folder ``prepared`` for the training, where there is such a folder; what
+            a shard measured always, since the run that gathers finds it there.
+        cache: where it is kept instead.
     """
     for line in dataset.told_left_out:
         say(line)
     # A check alone does not begin a data folder.
-    cache = data / "prepared" if data.is_dir() else None
+    cache = cache or (data / "prepared" if data.is_dir() or current_work().shard else None)
+    cases = mine(dataset.cases)
     with tempfile.TemporaryDirectory() as nowhere:
         arrays = (cache or Path(nowhere)) / "arrays"
-        looked = look_at(dataset, dataset.cases, cache, arrays, workers, thorough=True)
+        looked = look_at(dataset, cases, cache, arrays, workers, thorough=True)
     findings = known_findings(dataset) + looked.findings
-    findings += dataset_findings(dataset.card, dataset.cases, looked.examinations)
+    findings += dataset_findings(dataset.card, cases, looked.examinations)
     return CheckResult(looked.count, findings, dataset.card.name, dataset, looked.examinations)
 
 

@@ -12,6 +12,7 @@ from segue.acquire.convert import convert as convert_studies
 from segue.acquire.convert.identity import key_path
 from segue.core.alone import alone
 from segue.core.errors import UsageError
+from segue.core.work import current_work
 from segue.dicom import SuvMode, SuvType
 
 _MOST_SHOWN = 10
@@ -35,9 +36,14 @@ def convert(source: Path, output: Path, chosen: ConvertOptions) -> tuple[list[st
     Raises:
         DataError, UsageError, MachineError: see :func:`segue.acquire.convert.convert`.
     """
-    with alone(output):
+    shard = current_work().shard
+    # Shards work side by side, study by study in turns.
+    with alone(output if shard is None else output.with_name(f"{output.name}.{shard.name}")):
         done = convert_studies(source, output, chosen)
-    return summary(done, output), len(done.failed)
+    lines = summary(done, output)
+    if shard is not None:
+        lines += [f"shard {shard}; when all are done, the same command without --shard writes {output / TABLE}"]
+    return lines, len(done.failed)
 
 
 def summary(done: Converted, output: Path) -> list[str]:

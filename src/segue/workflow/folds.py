@@ -13,6 +13,7 @@ from segue.core.console import say, stage
 from segue.core.errors import DataError
 from segue.core.executor import map_cases
 from segue.core.files import write_json
+from segue.core.work import current_work
 from segue.evaluate import (
     CaseScores,
     ClassEvaluation,
@@ -33,7 +34,7 @@ from segue.predict import mask_path
 from segue.train import Run
 from segue.view import write_report
 from segue.workflow.measuring import evaluate_run, measure_run
-from segue.workflow.scoring import score_pairs
+from segue.workflow.scoring import forget_scores, score_pairs
 
 Figures = Evaluation | ClassEvaluation
 
@@ -71,6 +72,8 @@ def evaluate_again(
     if members == [run]:
         return evaluate_run(run, device, workers=workers, wanted=wanted)
     dataset = dataset_at(card, Path(run.settings()["root"]))
+    if current_work().shard is not None:
+        return _part_measured(run, members, device, dataset, workers, wanted)
     failed = []
     for member in members:
         if not member.checkpoint.exists():
@@ -87,6 +90,17 @@ def evaluate_again(
     if failed and not figures:
         raise failed[0]
     return [replace(one, errors=[*one.errors, *failed]) if place == 0 else one for place, one in enumerate(figures)]
+
+
+def _part_measured(
+    run: Run, members: Sequence[Run], device: str, dataset: Dataset, workers: int | None, wanted: Wanted | None
+) -> list[Figures]:
+    """A shard's part of every fold, and of the test set where all folds are trained; nothing is gathered here."""
+    trained = [member for member in members if member.checkpoint.exists()]
+    found = [one for m in trained for one in measure_run(m, device, dataset, workers, parts=("val",), wanted=wanted)]
+    if len(trained) == len(members) and all(member.finished for member in members):
+        found += measure_run(run, device, dataset, workers, parts=("test",), member_only=False, wanted=wanted)
+    return found
 
 
 def renew(
@@ -119,6 +133,8 @@ def renew(
             tested = measure_run(top, device, dataset, workers, parts=("test",), member_only=False, wanted=wanted)
             evaluations += tested
         write_metrics(top.metrics, evaluations)
+        for folder in (top, *members):
+            forget_scores(folder.folder)
         write_report(top, shown)
     return evaluations
 

@@ -12,6 +12,7 @@ from segue.catalogue import Card, Case, Dataset, Target
 from segue.core.console import stage
 from segue.core.errors import DataError
 from segue.core.executor import cpu_count, map_cases
+from segue.core.work import mine
 from segue.prepare import (
     Examination,
     ExamineTask,
@@ -31,6 +32,7 @@ from segue.prepare import (
     prepare_case,
     sized_case,
     stack_file,
+    unread,
     write_stack,
 )
 from segue.workflow.leaks import twins_in_arrays, twins_in_files
@@ -63,9 +65,8 @@ def examine_all(
     with stage("check", len(tasks)) as shown:
         results = []
         for task, result in map_cases(examine, tasks, workers=workers_for(cases, workers)):
-            if isinstance(result, DataError):
-                raise result
-            results.append(result)
+            # Its process died: that is wrong with this case, and the others are looked at.
+            results.append(unread(task.case, result) if isinstance(result, DataError) else result)
             shown.advance(note=task.id)
         unsound = sum(not result.sound for result in results)
         shown.note(f"{len(results)} cases, {unsound} with errors")
@@ -77,18 +78,27 @@ def prepare_all(
 ) -> dict[str, PreparedCase]:
     """Every case as the network will read it; those prepared before are only found.
 
+    Of a shard, its part of them.
+
     Raises:
-        DataError: the first case that cannot be prepared.
+        DataError: cases that cannot be prepared; the others are, and are kept.
     """
-    tasks = [PrepareTask(case, dataset.card, plan, cache) for case in cases]
-    ready = {}
+    tasks = mine([PrepareTask(case, dataset.card, plan, cache) for case in cases])
+    ready, failed = {}, []
     with stage("prepare", len(tasks)) as shown:
         for task, result in map_cases(prepare_case, tasks, workers=workers_for(cases, workers)):
             if isinstance(result, DataError):
-                raise result
-            ready[task.id] = result
+                failed.append(result)
+            else:
+                ready[task.id] = result
             shown.advance(note=task.id)
-        shown.note(f"{len(ready)} cases")
+        shown.note(f"{len(ready)} cases" + (f", {len(failed)} failed" if failed else ""))
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        listing = "\n".join(f"  {error}" for error in failed[:10])
+        more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
+        raise DataError(f"{len(failed)} of {len(tasks)} cases cannot be prepared:\n{listing}{more}", where=cache)
     return ready
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from segue.catalogue import VERDICTS, Card, Case, Dataset, card_above, dataset_at, is_known, load_card, some
 from segue.core.console import say, stage
 from segue.core.errors import DataError
+from segue.core.work import current_work, mine
 from segue.evaluate import (
     ClassEvaluation,
     ClassScores,
@@ -22,7 +23,6 @@ from segue.evaluate import (
 from segue.predict import (
     Answer,
     Classifying,
-    Delivery,
     Prediction,
     Predictor,
     gather,
@@ -30,8 +30,9 @@ from segue.predict import (
     write_answers,
 )
 from segue.train import Run
+from segue.workflow.elsewhere import predict_elsewhere
 from segue.workflow.predicting import CONVERTED, PredictOptions, delivery_of, require_masks, tell_unlike
-from segue.workflow.scoring import score_pairs, warn_of_overlap
+from segue.workflow.scoring import forget_scores, require_at_once, score_pairs, warn_of_overlap
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def predict(
     card = Run(run).card()
     if card.task == "classification":
         require_masks(options)
+        require_at_once()
         model = Classifying(run, device, others=options.others)
         cases = gather(inputs, card, data)
         _warn_of_leaks(Run(run), card, inputs, cases)
@@ -74,7 +76,7 @@ def predict(
     cases = gather(inputs, card, data, output / CONVERTED)
     _warn_of_leaks(Run(run), card, inputs, cases)
     tell_unlike(Run(run), cases)
-    predictions = _predict(predictor, cases, output, delivery_of(predictor, options))
+    predictions = _predict(predictor, cases, output, options)
     errors = [(p.case.id, p.error) for p in predictions if p.error is not None]
     return Predicted(len(predictions) - len(errors), "masks", output, errors)
 
@@ -110,11 +112,16 @@ def _warn_of_leaks(run: Run, trained_on: Card, inputs: Sequence[str], cases: Seq
 
 
 def _predict(
-    predictor: Predictor, cases: Sequence[Case], output: Path, delivery: Delivery | None = None
+    predictor: Predictor, cases: Sequence[Case], output: Path, options: PredictOptions | None = None
 ) -> list[Prediction]:
-    results = []
+    """Of a shard, its part of the cases."""
+    results, cases = [], mine(cases)
+    if current_work().executor is not None or current_work().memory_gb is not None:
+        made = predict_elsewhere(predictor, cases, output, options)
+    else:
+        made = predict_cases(predictor, cases, output, delivery_of(predictor, options) if options else None)
     with stage("predict", len(cases)) as shown:
-        for prediction in predict_cases(predictor, cases, output, delivery):
+        for prediction in made:
             results.append(prediction)
             shown.advance(note=prediction.case.id)
             if prediction.error is not None:
@@ -141,7 +148,10 @@ def evaluate_run(
     if dataset is None:
         dataset = dataset_at(run.card(), Path(run.settings()["root"]))
     evaluations = measure_run(run, device, dataset, workers, wanted=wanted)
+    if current_work().shard is not None:
+        return evaluations
     write_metrics(run.metrics, evaluations)
+    forget_scores(run.folder)
     write_report(run, {case.id: case for case in (*dataset.cases, *dataset.set_aside)})
     return evaluations
 
@@ -180,8 +190,9 @@ def measure_run(
         listed = [name for name in listed if name not in aside]
         missing = [name for name in listed if name not in cases]
         gone = [DataError("the case is not in the dataset any more", where=name) for name in missing]
-        there = [cases[name] for name in listed if name in cases]
+        there = mine([cases[name] for name in listed if name in cases])
         if isinstance(model, Classifying):
+            require_at_once()
             evaluations.append(_judge(part, model, there, run.folder / "predictions" / f"{part}.csv", gone))
         else:
             predictions = _predict(model, there, run.predictions(part))
@@ -189,7 +200,7 @@ def measure_run(
             names = names_of(model.plan.labels, card, model.plan.ignore_label)
             made = [(prediction.case, prediction.path) for prediction in predictions if prediction.path is not None]
             pairs = pairs_of(made, card, names, wanted or Wanted())
-            evaluations.append(score_pairs(part, pairs, [*gone, *failed], workers))
+            evaluations.append(score_pairs(part, pairs, [*gone, *failed], workers, run.folder))
     return evaluations
 
 

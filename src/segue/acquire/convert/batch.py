@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segue.core.alone import alone
 from segue.acquire.convert.choosing import studies
 from segue.acquire.convert.identity import Naming, read_key
 from segue.acquire.convert.study import RECEIPT, Row, StudyTask, broken, convert_study
@@ -17,6 +18,7 @@ from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
 from segue.core.files import write_text
+from segue.core.work import current_work, mine
 from segue.dicom import DicomError, Series, SuvMode, SuvType, scan
 
 TABLE = "convert.csv"
@@ -68,7 +70,8 @@ def convert(source: Path, output: Path, options: ConvertOptions | None = None) -
 
     A study that cannot be converted is a row with its reason; the others go on. ``output/convert.csv`` has a row for
     every study and every series, written also when the work is interrupted; of studies that earlier runs brought from
-    other folders their rows stay.
+    other folders their rows stay. A shard converts its part of the studies and writes no table: whoever converts
+    without a shard finds these studies done.
 
     Raises:
         DataError: no DICOM series there.
@@ -88,19 +91,20 @@ def convert(source: Path, output: Path, options: ConvertOptions | None = None) -
     if unknown:
         raise UsageError("no such series here", where=source, value=", ".join(unknown), remedy="check --series")
     tasks, pseudonyms = _tasks(groups, output, options)
+    tasks, whole = mine(tasks), current_work().shard is None
     rows: dict[str, list[Row]] = {}
     try:
         with stage("convert", len(tasks)) as shown:
             workers = options.workers or (1 if len(tasks) == 1 else None)
-            for task, result in map_cases(convert_study, tasks, workers=workers):
+            for task, result in map_cases(_in_turn, tasks, workers=workers):
                 rows[task.id] = broken(task, result) if isinstance(result, DataError) else result
                 shown.advance(note=task.id)
             shown.note(f"{len(tasks)} studies")
     finally:
-        for folder in {task.folder.parent for task in tasks}:
+        for folder in {task.folder.parent for task in tasks} if whole else ():
             with contextlib.suppress(OSError):  # a patient of whom nothing came has no folder
                 folder.rmdir()
-        if rows:
+        if rows and whole:
             _write_table(output, [*(row for each in rows.values() for row in each), *damaged])
     sources = {
         task.folder / name: series
@@ -110,6 +114,12 @@ def convert(source: Path, output: Path, options: ConvertOptions | None = None) -
         for name in filter(None, row.files.split(";"))
     }
     return Converted([*(row for each in rows.values() for row in each), *damaged], pseudonyms, sources)
+
+
+def _in_turn(task: StudyTask) -> list[Row]:
+    # Shards and reruns may overlap: the second one finds the study done.
+    with alone(task.folder):
+        return convert_study(task)
 
 
 def require_converted(done: Converted, output: Path) -> None:
