@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segue.core.alone import alone
 from segue.acquire.convert.choosing import studies
 from segue.acquire.convert.identity import Naming, read_key
 from segue.acquire.convert.study import RECEIPT, Row, StudyTask, broken, convert_study
+from segue.core.alone import alone
 from segue.core.console import say, stage
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
