@@ -1,7 +1,7 @@
 """How objects show themselves in a notebook.
 
-Lower layers know no pictures: the view, which makes them, is loaded by its name when a notebook asks, and an object that
-cannot be drawn shows its plain text."""
+Lower layers know no pictures: the view, which makes them, is loaded by its name when a notebook asks, and an object
+that cannot be drawn shows its plain text."""
 
 from __future__ import annotations
 
