@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,20 +46,25 @@ class CaseFigures(_Lenient):
 
     def of(self, label: str, metric: str) -> float | None:
         """A figure of a label or region."""
-        return self.labels.get(label, self.regions.get(label, {})).get(metric)
+        return self.named.get(label, {}).get(metric)
 
-    @property
+    @cached_property
+    def named(self) -> dict[str, dict[str, float | None]]:
+        """Labels and regions; a label wins where both have a name."""
+        return {**self.regions, **self.labels}
+
+    @cached_property
     def mean_dice(self) -> float | None:
-        values = [dice for label in self.labels if (dice := self.of(label, "dice")) is not None]
+        values = [dice for figures in self.labels.values() if (dice := figures.get("dice")) is not None]
         return sum(values) / len(values) if values else None
 
     @property
     def truth_ml(self) -> float:
-        return sum(self.of(label, "truth_volume_ml") or 0.0 for label in self.labels)
+        return sum(figures.get("truth_volume_ml") or 0.0 for figures in self.labels.values())
 
     @property
     def predicted_ml(self) -> float:
-        return sum(self.of(label, "volume_ml") or 0.0 for label in self.labels)
+        return sum(figures.get("volume_ml") or 0.0 for figures in self.labels.values())
 
 
 class Failure(_Lenient):
@@ -100,7 +106,7 @@ class Part(_Part):
     def patients(self) -> int:
         return len({case.patient or name for name, case in self.cases.items()})
 
-    @property
+    @cached_property
     def worst_first(self) -> list[tuple[str, CaseFigures]]:
         """Cases with a Dice, worst first; then those without one, most false positive volume first."""
 
@@ -170,7 +176,7 @@ class ClassPart(_Part):
     def several(self) -> bool:
         return any(case.several for case in self.cases.values())
 
-    @property
+    @cached_property
     def worst_first(self) -> list[tuple[str, ClassFigures]]:
         """Cases by the probability of their truth, the lowest first."""
         return sorted(self.cases.items(), key=lambda item: (item[1].of_truth, item[0]))

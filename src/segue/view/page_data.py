@@ -41,20 +41,17 @@ def case_data(facts: RunFacts) -> dict[str, Any]:
     in_pixels = bool(pixel_ml) and all(value is not None for value in pixel_ml.values())
     metrics = _metrics([(facts.parts[part], case) for part, _, case in named], len(labels))
 
-    def value(part: str, case: CaseFigures, label: str, metric: str) -> float | None:
-        found = case.of(label, metric)
-        size = pixel_ml[part]
-        return found / size if found is not None and in_pixels and size and metric.endswith("_ml") else found
+    def values(label: str, metric: str) -> list[float | None]:
+        found = [case.named.get(label, {}).get(metric) for _, _, case in named]
+        if in_pixels and metric.endswith("_ml"):
+            sizes = [pixel_ml[part] or 1.0 for part, _, _ in named]
+            found = [None if ml is None else ml / size for ml, size in zip(found, sizes, strict=True)]
+        return _rounded(found)
 
     return {
         **_shared(facts, [(part, name, case.patient) for part, name, case in named], labels),
         "metrics": [_told(words, in_pixels) for words in metrics],
-        "values": {
-            words.name: {
-                label: _rounded([value(part, case, label, words.name) for part, _, case in named]) for label in labels
-            }
-            for words in metrics
-        },
+        "values": {words.name: {label: values(label, words.name) for label in labels} for words in metrics},
         "mean": _rounded([case.mean_dice for _, _, case in named]),
     }
 

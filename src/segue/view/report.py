@@ -46,7 +46,12 @@ def write_report(run: Run, truths: Mapping[str, Case]) -> Path:
         },
         CLASS_SECTIONS if card is not None and card.task == "classification" else SECTIONS,
         facts,
-        {"cases": case_data(facts), "curves": curve_data(facts), "classes": class_data(facts), "volumes": facts.volumes},
+        {
+            "cases": case_data(facts),
+            "curves": curve_data(facts),
+            "classes": class_data(facts),
+            "volumes": facts.volumes,
+        },
     )
     write_text(run.report, page)
     return run.report

@@ -13,7 +13,7 @@ from segue.core.errors import DataError
 from segue.view.colours import is_colour
 from segue.view.facts import RunFacts
 from segue.view.tiles import Tile, as_webp, draw_tile, side_by_side, webp_size, webp_uri
-from segue.view.words import count, listed, percent
+from segue.view.words import count, listed, percent, sentence
 
 _HEIGHT_PX = 168
 _IMAGE_PX = 112
@@ -32,7 +32,7 @@ def samples_section(facts: RunFacts) -> dict[str, Any]:
             if path.exists():
                 kept[name] = _read(path)
         except DataError as error:
-            problem = f"{error.what}: {path.name}."
+            problem = sentence(f"{error.what}: {path.name}")
     if not kept:
         return {"problem": problem or _ABSENT, "samples": [], "classified": False, "told": ""}
     classified = facts.card is not None and facts.card.task == "classification"

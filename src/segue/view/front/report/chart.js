@@ -15,7 +15,7 @@ const SVG = "http://www.w3.org/2000/svg"
  * @returns {{mark: (n: number | null) => void}} rings the dots of a case
  */
 export function makeLive(frame, svg, points, on) {
-  const dots = [...svg.querySelectorAll("g[aria-label='dot'] circle")].map((circle) => ({
+  const dots = [...svg.querySelectorAll("g[data-mark='dot'] circle")].map((circle) => ({
     point: points[circle.__data__],
     x: Number(circle.getAttribute("cx")),
     y: Number(circle.getAttribute("cy")),

@@ -1,5 +1,6 @@
 // Of a classification: ROC curves, calibration, and the confusion matrix as a filter.
 import * as Plot from "@observablehq/plot"
+import { drawPlot } from "../plot.js"
 import { el, labelButtons, onWidth, shortened, widthOf } from "./dom.js"
 
 /**
@@ -42,7 +43,7 @@ function startRoc(curves, mount, part) {
   function draw() {
     const points = curves.flatMap((curve, n) => (shown.has(n) ? curve.false.map((x, k) => ({ name: curve.name, colour: curve.colour, auc: curve.auc, x, y: curve.found[k] })) : []))
     const side = widthOf(plot, 460)
-    const svg = Plot.plot({
+    const svg = drawPlot({
       width: side, height: side, marginLeft: 48, marginBottom: 40, style: { background: "none", fontSize: "12px" },
       x: { domain: [0, 1], label: "false alarms (1 − specificity)", grid: true },
       y: { domain: [0, 1], label: "found (sensitivity)", grid: true },
@@ -70,7 +71,7 @@ function startCalibration(found, mount, part) {
   function draw() {
     const width = widthOf(mount, 460)
     const shared = { width, marginLeft: 48, style: { background: "none", fontSize: "12px" } }
-    const svg = Plot.plot({
+    const svg = drawPlot({
       ...shared, height: Math.round(0.8 * width), x: { domain: [low, 1], label: null, tickFormat: share, ticks: 6 },
       y: { domain: [0, 1], label: "share of right answers", tickFormat: share, grid: true },
       marks: [
@@ -83,7 +84,7 @@ function startCalibration(found, mount, part) {
       ],
     })
     named(svg, `Share of right answers by confidence on the ${part} images`)
-    const bars = Plot.plot({
+    const bars = drawPlot({
       ...shared, height: 110, marginBottom: 36, x: { domain: [low, 1], label: "confidence: the probability of the answer", tickFormat: share, ticks: 6 },
       y: { label: "answers", grid: true, ticks: 3 },
       marks: [Plot.rectY(rows, { x1: (d) => d.confidence - 0.014, x2: (d) => d.confidence + 0.014, y: "answers", fill: "var(--accent)" })],

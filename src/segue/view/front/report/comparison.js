@@ -1,5 +1,6 @@
 // Runs against each other: each case in both, and the mean differences with their intervals.
 import * as Plot from "@observablehq/plot"
+import { drawPlot } from "../plot.js"
 import { chartFrame, makeLive } from "./chart.js"
 import { el, figure, labelButtons, onWidth, shortened, titled, widthOf } from "./dom.js"
 
@@ -88,7 +89,7 @@ function startPaired(pair, mount, reports) {
   }
 
   function put(frame, dots, options) {
-    const svg = Plot.plot({ marginLeft: 48, ...options, style: { background: "none", fontSize: "12px" } })
+    const svg = drawPlot({ marginLeft: 48, ...options, style: { background: "none", fontSize: "12px" } })
     svg.setAttribute("role", "img")
     svg.setAttribute("aria-label", `${frame.getAttribute("aria-label")} ${dots.length} points; the tables hold the figures.`)
     frame.querySelector(".plot").replaceChildren(svg)
@@ -138,7 +139,7 @@ function startDifferences(pair, mount) {
   mount.replaceChildren(el("figure", {}, el("figcaption", { class: "chart-title" }, `Mean difference of ${titled(metric)}, ${pair.other} − ${pair.one}, with its 95 % interval`), plot))
   mount.hidden = false
   const draw = () => {
-    const svg = Plot.plot({
+    const svg = drawPlot({
       width: widthOf(plot, 760), height: 60 + 26 * rows.length, marginLeft: 150, marginBottom: 36, style: { background: "none", fontSize: "12px" },
       x: { label: metric.rises ? `${pair.other} better →` : `← ${pair.other} better`, labelArrow: "none", grid: true, nice: true },
       y: { label: null, domain: rows.map((row) => row.title) },

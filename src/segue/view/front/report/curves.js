@@ -1,5 +1,6 @@
 // Learning curves: the loss, and the score of each label on the validation cases.
 import * as Plot from "@observablehq/plot"
+import { drawPlot } from "../plot.js"
 import { el, labelButtons, onWidth, shortened, widthOf } from "./dom.js"
 
 /**
@@ -52,7 +53,7 @@ export function startCurves(data, mount) {
   }
 
   function put(place, options, name) {
-    const svg = Plot.plot({
+    const svg = drawPlot({
       width: widthOf(place), height: 290, marginLeft: 44, marginBottom: 42, x: { label: "minutes of training", nice: false }, ...options,
       style: { background: "none", fontSize: "12px" },
     })

@@ -1,5 +1,6 @@
 // Case by case: filters, two linked charts, a table and the gallery, all of the same chosen cases.
 import * as Plot from "@observablehq/plot"
+import { drawPlot } from "../plot.js"
 import { chartFrame, makeLive } from "./chart.js"
 import { el, figure, labelButtons, onWidth, shortened, titled, widthOf } from "./dom.js"
 import { showCase } from "./onecase.js"
@@ -232,7 +233,7 @@ export function startExplorer(data, mount) {
   }
 
   function put(frame, points, options) {
-    const svg = Plot.plot({ ...options, marginLeft: 44, style: { background: "none", fontSize: "12px" } })
+    const svg = drawPlot({ ...options, marginLeft: 44, style: { background: "none", fontSize: "12px" } })
     svg.setAttribute("role", "img")
     svg.setAttribute("aria-label", `${frame.getAttribute("aria-label")}: ${points.length} points. The table below has the same figures.`)
     frame.querySelector(".plot").replaceChildren(svg)

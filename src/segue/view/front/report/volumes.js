@@ -20,6 +20,7 @@ export function startVolumes(told, section) {
   document.addEventListener("segue:open", (event) => {
     const panel = document.getElementById("one-case")
     const shown = panel && !panel.hidden
+    panel?.querySelector("[data-viewer]")?.remove()
     open(event.detail.case, shown ? panel.appendChild(el("div", { "data-viewer": true })) : own, !shown)
   })
   document.addEventListener("segue:close", close)

@@ -1,5 +1,6 @@
 // A training that is followed: how far it is, its curves, as they grow.
 import * as Plot from "@observablehq/plot"
+import { drawPlot } from "../plot.js"
 import { duration, make, shown } from "./make.js"
 
 const MOST_POINTS = 2000
@@ -108,7 +109,7 @@ function chart(rows, y, title, by = null, colours = {}) {
   const thin = rows.length > MOST_POINTS ? rows.filter((_, n) => n % Math.ceil(rows.length / MOST_POINTS) === 0 || n === rows.length - 1) : rows
   const last = rows.at(-1)
   const named = by ? [...new Set(rows.map((row) => row[by]))] : []
-  const drawn = Plot.plot({
+  const drawn = drawPlot({
     width: 520,
     height: 260,
     marginLeft: 48,
