@@ -123,7 +123,7 @@ def test_cases_are_searched_sorted_and_paged_through_by_key(page: Page, trained:
         shown = page.locator("#list [role=option] .name").all_inner_texts()
         assert [figures[name] for name in shown[:3]] == [value for value, _ in measured]
         page.get_by_text("Filter", exact=True).click()
-        page.get_by_label("Set").select_option("validation")
+        page.get_by_label("Set", exact=True).select_option("validation")
         waited(page, "() => document.querySelector('#count').textContent === '3 of 12 cases'")
 
 
@@ -157,7 +157,7 @@ def test_truth_is_shown_against_prediction_and_the_largest_error_is_gone_to(
         assert labels is not None
         shown = labels[1] if errors[0]["kind"] == "missed" else labels[2]
         assert shown == errors[0]["name"] and labels[1] != labels[2]
-        waited(page, "() => location.hash.includes('at=')")
+        waited(page, "(x) => location.hash.includes(`at=${x}`)", place.replace("−", "-"))
         link = page.url
         page.goto("about:blank")
         page.goto(link)  # the cookie opens it: no token is in the link
