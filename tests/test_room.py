@@ -693,7 +693,7 @@ def _forward(listening: socket.socket, port: int) -> None:
 
 
 def test_what_cannot_be_opened_is_told(tmp_path: Path, blobs: Path) -> None:
-    with pytest.raises(UsageError, match="no dataset of this name"):
+    with pytest.raises(UsageError, match="nothing of this name"):
         open_room([str(tmp_path / "nowhere")])
     with pytest.raises(UsageError, match="no such file"):
         open_room([str(tmp_path / "nowhere"), str(tmp_path / "either")])

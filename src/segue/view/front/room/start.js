@@ -58,9 +58,9 @@ export async function start() {
     (n) => open(n, null, true),
   )
 
-  function refresh() {
+  function refresh(stay = false) {
     const found = choose(cases, texts, verdicts, wanted)
-    list.show(found)
+    list.show(found, stay)
     const count = found.length === cases.id.length ? `${found.length} cases` : `${found.length} of ${cases.id.length} cases`
     at("count").textContent = found.length === 1 && cases.id.length === 1 ? "1 case" : count
   }
@@ -87,7 +87,7 @@ export async function start() {
   at("search").addEventListener("input", () => {
     wanted.text = at("search").value
     clearTimeout(later)
-    later = setTimeout(refresh, 60)
+    later = setTimeout(() => refresh(), 60)
   })
   for (const id of ["split", "label", "verdict", "finding"])
     at(id).addEventListener("change", () => {
@@ -229,7 +229,7 @@ export async function start() {
   }
   function judged() {
     // The order stays as it is under the reader's eyes, unless the list is filtered or sorted by verdicts.
-    if (wanted.verdict || wanted.by === "verdict") refresh()
+    if (wanted.verdict || wanted.by === "verdict") refresh(true)
     else list.render()
     title()
   }
