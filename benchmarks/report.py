@@ -1,4 +1,4 @@
-"""The report of a run: how long it takes to write, how large it is, and how long a browser takes to show it and to filter.
+"""The report of a run: how long it takes to write, how large it is, how long a browser takes to show and to filter it.
 
     python benchmarks/report.py --root Task04_Hippocampus --cases 200 1000
 
