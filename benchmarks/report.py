@@ -107,8 +107,8 @@ def main() -> None:
 
     from segue.view import write_report
 
-    heads = ["cases", "written in s", "again in s", "report.html MB", "volumes beside it MB", "opens in s", "processor s",
-             "filter s", "click s"]  # fmt: skip
+    heads = ["cases", "written in s", "again in s", "report.html MB", "volumes beside it MB", "opens in s",
+             "processor s", "filter s", "click s"]  # fmt: skip
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for number in wanted.cases:
         with tempfile.TemporaryDirectory() as folder:
