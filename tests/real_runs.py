@@ -18,10 +18,8 @@ def run_segue(folder: Path, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="session")
-def hippocampus_run(tmp_path_factory: pytest.TempPathFactory, hippocampus: Path) -> Path:
-    """A dozen cases of Task04, three of them validate."""
-    folder = tmp_path_factory.mktemp("hippocampus")
+def few_cases(folder: Path, hippocampus: Path) -> Path:
+    """A dozen cases of Task04 in the layout of the dataset, three of them validate; returns where they lie."""
     root = folder / "data" / "msd" / "hippocampus"
     listing = json.loads((hippocampus / "dataset.json").read_text())
     listing["training"] = sorted(listing["training"], key=lambda entry: entry["image"])[:_FEW]
@@ -31,7 +29,13 @@ def hippocampus_run(tmp_path_factory: pytest.TempPathFactory, hippocampus: Path)
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).symlink_to(hippocampus / path)
     (root / "dataset.json").write_text(json.dumps(listing))
-    run_segue(folder, "train", root, "--steps", 3, "-o", "run")
+    return root
+
+
+@pytest.fixture(scope="session")
+def hippocampus_run(tmp_path_factory: pytest.TempPathFactory, hippocampus: Path) -> Path:
+    folder = tmp_path_factory.mktemp("hippocampus")
+    run_segue(folder, "train", few_cases(folder, hippocampus), "--steps", 3, "-o", "run")
     return folder / "run"
 
 

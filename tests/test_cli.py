@@ -150,7 +150,7 @@ def test_predict_and_evaluate_go_on_past_bad_cases(segue: Segue, blobs: Path, tm
     assert len(metrics["cases"]) == 9
     assert segue("evaluate", "run").returncode == 0
     (tmp_path / "run" / "report.html").unlink()
-    assert segue("view", "run", cwd=tmp_path).returncode == 0
+    assert segue("view", "run", "--report", "--no-browser", cwd=tmp_path).returncode == 0
     assert (tmp_path / "run" / "report.html").exists()
 
 

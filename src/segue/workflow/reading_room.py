@@ -29,6 +29,12 @@ def open_room(what: Sequence[str], data: Path = Path("data")) -> Room:
         runs = [Run(path) for path in paths]
         return runs_room(runs, [_images_of(run) for run in runs])
     if len(what) == 1 and not _is_file(paths[0]):
+        if not paths[0].exists() and not is_known(what[0]):
+            raise UsageError(
+                "nothing of this name: not a run folder, no image, and no dataset",
+                where=what[0],
+                remedy="check the path; segue datasets lists the datasets that have names",
+            )
         return _of_one(what[0], data)
     if wrong := [name for name, path in zip(what, paths, strict=True) if not path.exists()]:
         raise UsageError("no such file", where=wrong[0], remedy="check the path")

@@ -80,11 +80,12 @@ export function caseList(element, draw, opened) {
   })
 
   return {
-    /** Show these cases; the open one stays where it is in sight, if it is among them. */
-    show(numbers) {
+    /** Show these cases from the first one on; with `stay`, from where the open one is, if it is among them. */
+    show(numbers, stay = false) {
       order = numbers
-      const place = order.indexOf(current)
-      active = place >= 0 ? place : 0
+      space.style.height = `${order.length * ROW}px`
+      const place = stay ? order.indexOf(current) : -1
+      active = Math.max(0, place)
       if (place >= 0) into_view(place)
       else element.scrollTop = 0
       render()

@@ -58,9 +58,9 @@ export async function start() {
     (n) => open(n, null, true),
   )
 
-  function refresh() {
+  function refresh(stay = false) {
     const found = choose(cases, texts, verdicts, wanted)
-    list.show(found)
+    list.show(found, stay)
     const count = found.length === cases.id.length ? `${found.length} cases` : `${found.length} of ${cases.id.length} cases`
     at("count").textContent = found.length === 1 && cases.id.length === 1 ? "1 case" : count
   }
@@ -87,7 +87,7 @@ export async function start() {
   at("search").addEventListener("input", () => {
     wanted.text = at("search").value
     clearTimeout(later)
-    later = setTimeout(refresh, 60)
+    later = setTimeout(() => refresh(), 60)
   })
   for (const id of ["split", "label", "verdict", "finding"])
     at(id).addEventListener("change", () => {
@@ -118,8 +118,10 @@ export async function start() {
       clearTimeout(state.later)
       state.later = setTimeout(() => keep(value.mm), LATER_MS)
     },
-    said: (text) => {
-      at("resolution").textContent = text
+    said: (text, whole = null) => {
+      const words = "Without a graphics card every voxel takes minutes."
+      const button = whole && make("button", { type: "button", text: "Show every voxel", click: (event) => ((event.target.disabled = true), whole()) })
+      at("resolution").replaceChildren(...(button ? [`${text} ${words} `, button] : [text]))
       at("resolution").hidden = !text
     },
   })
@@ -172,7 +174,7 @@ export async function start() {
       const told = await ask(`/api/cases/${next}`, { priority: "low" })
       for (const sheet of [...told.images, ...told.masks]) {
         if (mine !== state.turn || !sheet.levels) return
-        await (await fetch(sheet.levels.first ?? sheet.levels.full, { priority: "low" })).arrayBuffer()
+        await (await fetch(sheet.levels.first ?? sheet.levels.middle ?? sheet.levels.full, { priority: "low" })).arrayBuffer()
       }
     } catch {
       // Nobody asked for it yet: whoever opens it is told.
@@ -229,7 +231,7 @@ export async function start() {
   }
   function judged() {
     // The order stays as it is under the reader's eyes, unless the list is filtered or sorted by verdicts.
-    if (wanted.verdict || wanted.by === "verdict") refresh()
+    if (wanted.verdict || wanted.by === "verdict") refresh(true)
     else list.render()
     title()
   }

@@ -113,12 +113,19 @@ function chart(rows, y, title, by = null, colours = {}) {
     width: 520,
     height: 260,
     marginLeft: 48,
-    ariaLabel: `${title} over steps`,
-    ariaDescription: `${rows.length} points; the last one, at step ${last.step}, is ${shown(last[y])}.`,
     x: { label: "step" },
     y: { label: title, grid: true, ...(by ? { domain: [0, 1] } : {}) },
     color: by ? { legend: true, domain: named, range: named.map((name) => colours[name] ?? "currentColor") } : {},
     marks: [Plot.lineY(thin, { x: "step", y, stroke: by ?? "currentColor", strokeWidth: 1.6 }), by ? Plot.dotY(thin, { x: "step", y, fill: by, r: 2.5 }) : null],
   })
+  // To a screen reader a chart is a picture with a sentence; names inside it are on elements that may have none.
+  const svg = drawn.tagName === "svg" ? drawn : [...drawn.querySelectorAll("svg")].at(-1)
+  svg.setAttribute("role", "img")
+  svg.setAttribute("aria-label", `${title} over steps: ${rows.length} points; the last one, at step ${last.step}, is ${shown(last[y])}.`)
+  for (const inner of svg.querySelectorAll("[aria-label], [aria-description]")) {
+    inner.removeAttribute("aria-label")
+    inner.removeAttribute("aria-description")
+  }
+  svg.removeAttribute("aria-description")
   return make("figure", {}, make("figcaption", { text: title }), drawn)
 }
