@@ -1,4 +1,4 @@
-"""The report of a run: how long it takes to write, how large it is, and how long a browser takes to show it and to filter.
+"""The report of a run: how long it takes to write, how large it is, how long a browser takes to show and to filter it.
 
     python benchmarks/report.py --root Task04_Hippocampus --cases 200 1000
 
@@ -107,8 +107,8 @@ def main() -> None:
 
     from segue.view import write_report
 
-    heads = ["cases", "written in s", "again in s", "report.html MB", "volumes beside it MB", "opens in s", "processor s",
-             "filter s", "click s"]  # fmt: skip
+    heads = ["cases", "written in s", "again in s", "report.html MB", "volumes beside it MB", "opens in s",
+             "processor s", "filter s", "click s"]  # fmt: skip
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for number in wanted.cases:
         with tempfile.TemporaryDirectory() as folder:

@@ -348,16 +348,19 @@ def test_large_volumes_come_coarse_first_and_what_no_browser_holds_only_coarse(
 ) -> None:
     from segue.view.room import volumes
 
-    monkeypatch.setattr(volumes, "FIRST_VOXELS", 4_000)
-    monkeypatch.setattr(volumes, "MOST_VOXELS", 41_000)
+    monkeypatch.setattr(volumes, "LEVELS", {"first": 4_000, "middle": 41_000, "full": 41_000})
     grid = Geometry((64, 64, 40), np.diag([1.0, 1, 1, 1]))
     array = np.random.default_rng(0).integers(-1000, 1000, (1, *grid.shape), np.int16)
     write(Volume(array, grid), tmp_path / "big.nii.gz")
     write(Volume(array[:, :32, :32], grid.cropped((0, 0, 0), (32, 32, 40))), tmp_path / "middle.nii.gz")
     with served(open_room([str(tmp_path / "big.nii.gz"), str(tmp_path / "middle.nii.gz")]), tmp_path / "c") as opened:
         big, middle = (opened.json(f"/api/cases/{n}")["images"][0] for n in (0, 1))
-        assert big["coarse"] == {"first": True, "full": True} and big["shown"]["full"] == [32, 32, 20]
-        assert middle["coarse"] == {"first": True, "full": False}
+        assert (
+            big["coarse"] == {"first": True, "middle": True, "full": True}
+            and "middle" not in big["levels"]
+            and big["shown"]["full"] == [32, 32, 20]
+        )
+        assert middle["coarse"] == {"first": True, "middle": False, "full": False}
         full, first = (nifti(sheet_bytes(opened, 0, "images", 0, level)) for level in ("full", "first"))
         assert full.shape == (32, 32, 20) and np.prod(first.shape) <= 4_000
         assert sheet_bytes(opened, 1, "images", 0) == (tmp_path / "middle.nii.gz").read_bytes()

@@ -22,11 +22,15 @@ from segue.core.errors import DataError, MachineError
 from segue.core.files import atomic_path, content_key, known_digest, write_json
 from segue.images import read_header, suffix_of, write
 from segue.view.colours import colour_bytes
-from segue.view.levels import FIRST_VOXELS, MOST_VOXELS, ONCE, Factors, coarser, factors_for
+from segue.view.levels import MOST_VOXELS, ONCE, Factors, coarser, factors_for
 from segue.view.room.shelf import Sheet
 from segue.volume import Volume
 
-_VERSION = 1
+# Most voxels of each. The first is drawn in a second even where no graphics card is, the middle one in ten; there the
+# full one would take minutes, and is drawn when asked for.
+LEVELS = {"first": 1 << 21, "middle": 1 << 24, "full": MOST_VOXELS}
+
+_VERSION = 2
 _MOST_BYTES = 10_000_000_000
 _PERCENTILES = (1.0, 99.0)
 _SAMPLE = 500_000
@@ -41,7 +45,7 @@ class Ready:
 
     Attributes:
         key: changes with the content; stands in the address, which may be kept for ever.
-        files: per level (``first``, ``full``) the file; ``first`` is missing where the full one is small enough.
+        files: per level of :data:`LEVELS` the file; one that would be the same as the next finer one is missing.
         coarse: how many voxels along each axis are one in each of them.
         low, high: the 1st and 99th percentile of an image's values; of labels the least and the largest number.
         shape, spacing_mm: of the volume as it is stored.
@@ -130,19 +134,21 @@ class VolumeCache:
     def _make(self, sheet: Sheet, key: str, labels: bool) -> Ready:
         volume = sheet.read()
         grid = volume.geometry
-        first, full = (factors_for(grid.shape, grid.spacing_mm, most) for most in (FIRST_VOXELS, MOST_VOXELS))
+        factors = {level: factors_for(grid.shape, grid.spacing_mm, most) for level, most in LEVELS.items()}
+        full = factors["full"]
         names: dict[str, str | None] = {"full": None if full == ONCE and is_servable(sheet.stored) else "full.nii.gz"}
-        if first != full:
-            names["first"] = "first.nii.gz"
+        for level, finer in (("middle", "full"), ("first", "middle")):
+            if factors[level] != factors[finer]:
+                names[level] = f"{level}.nii.gz"
         folder = self.folder / key
         self._own(folder)
-        for level, factors in (("first", first), ("full", full)):
-            if (name := names.get(level)) is not None:
-                _write(coarser(volume, factors), folder / name, sheet.colour)
+        for level, name in names.items():
+            if name is not None:
+                _write(coarser(volume, factors[level]), folder / name, sheet.colour)
         low, high = _range(volume, labels)
         told = {
             "files": names,
-            "coarse": {"first": first, "full": full},
+            "coarse": factors,
             "shape": grid.shape,
             "spacing_mm": grid.spacing_mm,
             "low": low,

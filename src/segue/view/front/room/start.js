@@ -118,8 +118,10 @@ export async function start() {
       clearTimeout(state.later)
       state.later = setTimeout(() => keep(value.mm), LATER_MS)
     },
-    said: (text) => {
-      at("resolution").textContent = text
+    said: (text, whole = null) => {
+      const words = "Without a graphics card every voxel takes minutes."
+      const button = whole && make("button", { type: "button", text: "Show every voxel", click: (event) => ((event.target.disabled = true), whole()) })
+      at("resolution").replaceChildren(...(button ? [`${text} ${words} `, button] : [text]))
       at("resolution").hidden = !text
     },
   })
@@ -172,7 +174,7 @@ export async function start() {
       const told = await ask(`/api/cases/${next}`, { priority: "low" })
       for (const sheet of [...told.images, ...told.masks]) {
         if (mine !== state.turn || !sheet.levels) return
-        await (await fetch(sheet.levels.first ?? sheet.levels.full, { priority: "low" })).arrayBuffer()
+        await (await fetch(sheet.levels.first ?? sheet.levels.middle ?? sheet.levels.full, { priority: "low" })).arrayBuffer()
       }
     } catch {
       // Nobody asked for it yet: whoever opens it is told.

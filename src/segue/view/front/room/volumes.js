@@ -24,7 +24,7 @@ const ordered = (images) => [...images].sort((a, b) => (b.unit === BASE) - (a.un
 
 function contents(told, level, run, windows) {
   const images = ordered(told.images.filter((image) => image.levels))
-  const address = (sheet) => sheet.levels[level] ?? sheet.levels.full
+  const address = (sheet) => sheet.levels[nearest(sheet, level)]
   return {
     name: told.id,
     marks: !images.some((image) => image.colour),
@@ -42,8 +42,28 @@ function contents(told, level, run, windows) {
   }
 }
 
-/** Whether the case has a level that is smaller than the full one. */
-const hasFirst = (told) => [...told.images, ...told.masks].some((sheet) => sheet.levels?.first)
+const LEVELS = ["first", "middle", "full"]
+
+/** The level of a sheet that is asked for, or the next finer one where that would be the same. */
+const nearest = (sheet, level) => LEVELS.slice(LEVELS.indexOf(level)).find((one) => sheet.levels[one])
+
+/** The levels of a case that differ, coarse ones first. */
+function steps(told) {
+  const sheets = [...told.images, ...told.masks].filter((sheet) => sheet.levels)
+  return LEVELS.filter((level) => level === "full" || sheets.some((sheet) => sheet.levels[level]))
+}
+
+/** Whether the processor draws: then a hundred million voxels take minutes, in which nothing moves. */
+let slow = null
+function drawsSlowly() {
+  if (slow === null) {
+    const gl = document.createElement("canvas").getContext("webgl2")
+    const told = gl?.getExtension("WEBGL_debug_renderer_info")
+    slow = /swiftshader|llvmpipe|software|basic render/i.test(told ? gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : "")
+    gl?.getExtension("WEBGL_lose_context")?.loseContext()
+  }
+  return slow
+}
 
 /**
  * Show a case in `element`. `runs`: [{number, name}] that are shown beside each other (none: one viewer).
@@ -93,18 +113,23 @@ export function viewing(element, { windows, moved, said }) {
     async show(told, runs, at, drawn = () => {}) {
       close()
       const mine = turn
-      const first = hasFirst(told)
-      if (!(await fill(told, first ? "first" : "full", runs, at, mine))) return
+      const levels = steps(told)
+      if (!(await fill(told, levels[0], runs, at, mine))) return
       drawn(opened.map(({ viewer }) => viewer))
       if (!at && opened.length) toLabels(opened[0].viewer)
-      said(resolutionOf(told, first ? "first" : "full"))
-      if (!first) return
-      await painted()
-      for (const { viewer, run } of opened) {
-        const { volumes, overlays } = contents(told, "full", run && run.number, windows)
-        if (mine !== turn || !(await viewer.refine(volumes, overlays)) || mine !== turn) return
+      // With a graphics card the middle level would only be in the way, without one the full one is.
+      const rest = levels.slice(1).filter((level) => level !== (drawsSlowly() ? "full" : "middle"))
+      said(resolutionOf(told, levels[0], rest.at(-1) === "full"))
+      const finer = async (level) => {
+        await painted()
+        for (const { viewer, run } of opened) {
+          const { volumes, overlays } = contents(told, level, run && run.number, windows)
+          if (mine !== turn || !(await viewer.refine(volumes, overlays)) || mine !== turn) return
+        }
+        said(resolutionOf(told, level, false))
       }
-      said(resolutionOf(told, "full"))
+      for (const level of rest) await finer(level)
+      if (mine === turn && levels.length > 1 && rest.at(-1) !== "full") said(resolutionOf(told, rest.at(-1) ?? levels[0], false), () => finer("full"))
     },
     at(mm) {
       for (const { viewer } of opened) viewer.at(mm)
@@ -127,14 +152,14 @@ function toLabels(viewer) {
 const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)))
 
 /** What the reader should know of the resolution that is on screen; empty where all of it is. */
-export function resolutionOf(told, level) {
+export function resolutionOf(told, level, coming) {
   const image = told.images.find((one) => one.levels)
   if (!image) return ""
-  const name = image.levels[level] ? level : "full"
+  const name = nearest(image, level)
   if (!image.coarse[name]) return ""
   const shape = image.shown[name].join(" × ")
   const whole = image.shape.join(" × ")
-  return name === "first"
-    ? `Shown coarser (${shape} voxels) until all ${whole} are here.`
-    : `Shown coarser: ${shape} voxels of ${whole}, more than a browser holds. Values at the cursor are means.`
+  if (coming) return `Shown coarser (${shape} voxels) until all ${whole} are here.`
+  const means = "Values at the cursor are means."
+  return name === "full" ? `Shown coarser: ${shape} voxels of ${whole}, more than a browser holds. ${means}` : `Shown coarser: ${shape} voxels of ${whole}. ${means}`
 }
