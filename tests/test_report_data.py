@@ -334,3 +334,18 @@ def test_runs_that_differ_in_their_settings_say_in_which(tmp_path: Path) -> None
 
 def _cases(folder: Path) -> list[str]:
     return list(json.loads((folder / "metrics.json").read_text())["val"]["cases"])
+
+
+def test_the_summary_tells_the_lowest_case_and_how_far_volumes_are_off(tmp_path: Path) -> None:
+    made = FakeRun(tmp_path)
+    for number in range(5):
+        made.add_blocks(f"case {number}", 18.0, 1.0 + 2 * number)
+    made.complete()
+    told = json.loads(made.run.metrics.read_text())["val"]["cases"]
+    figures = {name: case["labels"]["lesion"] for name, case in told.items()}
+    lowest = min(figures, key=lambda name: figures[name]["dice"])
+    middle = np.median([one["dice"] for one in figures.values()])
+    off = [abs(one["volume_ml"] / one["truth_volume_ml"] - 1) for one in figures.values()]
+    text = Page(write_report(made.run, made.truths)).text
+    assert f"Dice is {middle:.3f} or more; the lowest is {figures[lowest]['dice']:.3f} ({lowest})." in text
+    assert f"off by {100 * np.median(off):.0f} % in the median case" in text

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from segue.catalogue.card import Card
 from segue.catalogue.verdicts import VERDICTS, Verdict
+from segue.core.display import Displayed
 
 _MOST_NAMED = 5
 
@@ -88,7 +89,7 @@ def label_form(label: Label | None) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(Displayed):
     """One study.
 
     Attributes:

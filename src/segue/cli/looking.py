@@ -55,13 +55,16 @@ def view(
     report: Annotated[
         bool, typer.Option("--report", help="Write a run's report.html again, of several the page that compares them.")
     ] = False,
+    png: Annotated[bool, typer.Option("--png", help="Write pictures instead: slices, projections, outlines.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="With --png: the folder of the pictures.")] = Path(),
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
     data: Data = Path("data"),
 ) -> None:
     """Look at data, results and a training that is going, in the browser.
 
     Serves them to this machine alone until Ctrl-C; from a remote machine through ssh. Verdicts on cases are written
-    to verdicts.csv beside the data. With --report: one file that needs no server, for later and for others.
+    to verdicts.csv beside the data. With --report: one file that needs no server, for later and for others. With
+    --png: pictures in the current folder; a label map among the images is outlined on the image of its grid.
 
     Example: segue view runs/hippo
     """
@@ -69,6 +72,12 @@ def view(
         from segue.workflow.reporting import renew_report
 
         result(str(renew_report([Path(name) for name in what], browser=not no_browser)))
+        return
+    if png:
+        from segue.workflow.picturing import write_pictures
+
+        if not write_pictures(what, output, data, result):
+            raise typer.Exit(3)
         return
     from segue.view.room import serve
     from segue.workflow.reading_room import open_room

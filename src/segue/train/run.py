@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from segue.catalogue import Card
 from segue.core.config import Model, read_yaml, validate
+from segue.core.display import Displayed
 from segue.core.errors import DataError, UsageError
 from segue.core.files import jsonable
 from segue.prepare import Plan
@@ -18,7 +19,7 @@ _FOLD = re.compile(r"fold_(\d+)")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Displayed):
     """Paths inside a run folder.
 
     ``config.yaml`` (resolved experiment), ``card.json``, ``plan.json``, ``fingerprint.json`` (what was measured over

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from segue.core.console import duration
 from segue.view.facts import ClassPart, Part, RunFacts
 from segue.view.words import DASH, count, dice, interval, listed, sentence, unit, volume
@@ -16,6 +18,8 @@ NOBODY_NAMED = (
 )
 _FEW_PATIENTS = 10
 _NAMED_CASES = 8
+# Of fewer cases each is looked at by itself.
+_FEW_TO_SPREAD = 5
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,29 @@ def _measured(name: str, part: Part, facts: RunFacts, explained: bool) -> list[s
         if len(part.labels) > 1:
             figures = [_label_figure(part, label) for label in part.labels]
             text.append(sentence("by label: " + "; ".join(figures)))
+    text += _spread(part)
     text += [sentence(found) for label in part.labels for found in _without_label(part, label, facts.pixel_ml(name))]
     text += failed_told(part)
     return text
+
+
+def _spread(part: Part) -> list[str]:
+    """What a mean hides: the middle and the lowest case, and how far volumes are off."""
+    scored = [(case.mean_dice, name) for name, case in part.worst_first if case.mean_dice is not None]
+    if len(scored) < _FEW_TO_SPREAD:
+        return []
+    middle = float(np.median([value for value, _ in scored]))
+    lowest, name = scored[0]
+    text = f"In half of the cases Dice is {dice(middle)} or more; the lowest is {dice(lowest)} ({name})."
+    with_truth = [case for case in part.cases.values() if case.truth_ml > 0]
+    off = [(case.predicted_ml - case.truth_ml) / case.truth_ml for case in with_truth]
+    if len(off) >= _FEW_TO_SPREAD:
+        larger, smaller = sum(x > 0 for x in off), sum(x < 0 for x in off)
+        text += (
+            f" The outlined volume is off by {100 * float(np.median(np.abs(off))):.0f} % in the median case; it is too "
+            f"large in {larger} and too small in {smaller} of {len(off)} cases."
+        )
+    return [text]
 
 
 def unseen(name: str, facts: RunFacts) -> str:

@@ -347,4 +347,10 @@ def viewer_section(facts: RunFacts) -> dict[str, Any]:
         if read_script("viewer") is None:
             problem = "The viewer was not built into this installation; in a source tree, make front builds it."
         return {"problem": problem}
-    return {"cases": list(told["cases"]), "left": count(told["left"], "case") if told["left"] else ""}
+    cases = told["cases"]
+    return {
+        "cases": list(cases),
+        "masks": any(case["overlays"] for case in cases.values()),
+        "volumes": any(case["marks"] for case in cases.values()),
+        "left": count(told["left"], "case") if told["left"] else "",
+    }

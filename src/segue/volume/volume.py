@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
+from segue.core.display import Displayed
 from segue.volume.geometry import Geometry
 from segue.volume.resample import resample_intensity, resample_labels
 
@@ -15,7 +16,7 @@ Kind = Literal["intensity", "labels"]
 
 
 @dataclass(frozen=True, eq=False)
-class Volume:
+class Volume(Displayed):
     """Voxels and where they lie. A 2-D image is a volume with one slice.
 
     Attributes:

@@ -11,11 +11,14 @@ const found = (id) => document.getElementById(id)
 /** Start a part of the page; where it fails, what stands there without scripts stays. */
 function start(mount, still, begin) {
   if (!mount) return null
+  // Hidden first: a long table that nobody sees would be laid out each time that a chart asks for its width.
+  still?.setAttribute("hidden", "")
   try {
     const made = begin(mount)
-    if (made !== null) still?.setAttribute("hidden", "")
+    if (made === null) still?.removeAttribute("hidden")
     return made
   } catch (error) {
+    still?.removeAttribute("hidden")
     mount.hidden = true
     console.error(error)
     return null

@@ -336,7 +336,7 @@ def looks_like_labels(path: Path) -> bool:
 
     A file that is too large to be read just for that is taken for an image.
     """
-    if math.prod(read_geometry(path).shape) > MOST_VOXELS:
+    if math.prod(read_geometry(path).shape) > MOST_VOXELS or _in_colour(path):
         return False
     array = _single(path).array[0]
     step = max(1, array.shape[2] // _SLICES)

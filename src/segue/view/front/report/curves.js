@@ -64,4 +64,5 @@ export function startCurves(data, mount) {
 
   onWidth(mount, draw)
   draw()
+  return mount
 }

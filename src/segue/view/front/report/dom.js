@@ -73,9 +73,9 @@ export function widthOf(element, most = 1100) {
   return Math.max(260, Math.min(most, Math.floor(element.clientWidth || 640)))
 }
 
-/** Draw now, and again when the element gets another width. */
+/** Draw again when the element gets another width. */
 export function onWidth(element, draw) {
-  let last = -1
+  let last = widthOf(element)
   new ResizeObserver(() => {
     const width = widthOf(element)
     if (Math.abs(width - last) < 2) return

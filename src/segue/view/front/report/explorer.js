@@ -30,6 +30,7 @@ export function startExplorer(data, mount) {
   const one = el("div", { id: "one-case", class: "one-case", hidden: true, tabindex: "-1" })
   const table = startTable(data, state, { open, hover })
   const live = []
+  const widths = new Map()
   mount.replaceChildren(toolbar(), status, charts, one, table.element)
   mount.hidden = false
 
@@ -155,6 +156,8 @@ export function startExplorer(data, mount) {
 
   function draw(inFilter, chosen) {
     live.length = 0
+    // Asked for before anything is changed, so that the page is laid out once.
+    for (const frame of [strip, scatter]) widths.set(frame, widthOf(frame))
     const values = data.values[state.metric.name]
     const columns = [...state.shown].sort((a, b) => a - b)
     const points = columns.flatMap((label, column) =>
@@ -171,9 +174,9 @@ export function startExplorer(data, mount) {
       .filter((row) => row.value !== null)
     for (const point of points) point.x = point.column + JITTER * scattered(point.n)
     const letters = columns.map((label) => Math.min(20, data.labels[label].name.length))
-    const narrow = columns.length > 1 && 7.5 * Math.max(...letters) * columns.length > widthOf(strip) - 50
+    const narrow = columns.length > 1 && 7.5 * Math.max(...letters) * columns.length > widths.get(strip) - 50
     put(strip, points, {
-      width: widthOf(strip),
+      width: widths.get(strip),
       height: 320,
       marginBottom: narrow ? 90 : 34,
       x: {
@@ -202,7 +205,7 @@ export function startExplorer(data, mount) {
     const wide = most / least > 20
     title(scatter, `${state.metric.title} against ${metric.title}`)
     put(scatter, there, {
-      width: widthOf(scatter),
+      width: widths.get(scatter),
       height: 320,
       marginBottom: 42,
       x: { type: wide ? "log" : "linear", label: titled(metric), nice: true, ticks: 5, tickFormat: wide ? (v) => figure(v) : undefined, grid: true },
@@ -275,7 +278,10 @@ export function startExplorer(data, mount) {
       const items = new Map([...list.children].map((item) => [Number(item.dataset.n), item]))
       const wanted = new Set(chosen)
       for (const [n, item] of items) item.hidden = !wanted.has(n)
-      if (list.id === "gallery") list.append(...table.sorted(chosen).map((n) => items.get(n)).filter(Boolean))
+      if (list.id !== "gallery") continue
+      const order = table.sorted(chosen).map((n) => items.get(n)).filter(Boolean)
+      const now = [...list.children].filter((item) => !item.hidden)
+      if (order.some((item, place) => item !== now[place])) list.append(...order)
     }
   }
 
