@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from conftest import Segue
 from damage import change, copied, shifted, voxels
@@ -17,7 +18,8 @@ from segue.catalogue import Card, Case, Verdict, open_dataset, write_verdicts
 from segue.core.errors import UsageError
 from segue.images import read
 from segue.prepare import ExamineTask, Finding, dataset_findings, examine, grouped
-from segue.prepare.quality.labels import sided_pairs
+from segue.prepare.quality.labels import measure_labels, sided_pairs
+from segue.volume import Geometry
 from segue.workflow.check_tables import finding_lines, write_tables
 from segue.workflow.checking import CheckResult, check, check_dataset
 from segue.workflow.repairing import repair
@@ -403,3 +405,23 @@ def test_the_command_writes_page_and_tables_and_repairs(segue: Segue, blobs: Pat
     done = segue("check", image, "--fix", "x")
     assert done.returncode == 2
     assert "images by themselves are none" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32])
+@pytest.mark.parametrize("shape", [(4, 4, 4), (5, 5, 1), (40, 40, 40)])
+def test_labels_are_measured_whatever_their_numbers(kind: type, shape: tuple[int, int, int]) -> None:
+    """Sizes, places and parts equal those of scipy; numbers may be larger than there are voxels."""
+    largest = int(np.iinfo(kind).max)
+    rng = np.random.default_rng(0)
+    mask = rng.choice(np.array([0, 0, 0, 3, largest], kind), size=shape)
+    grid = Geometry(shape, np.diag([1.0, 2.0, 3.0, 1.0]))
+    facts = measure_labels(mask, grid, {3: "a", largest: "b", 7: "none"})
+    assert facts.keys() == {3, largest}
+    for number, one in facts.items():
+        there = mask == number
+        parts, count = ndimage.label(there, np.ones((3, 3, 3)))
+        sizes = np.bincount(parts.ravel())[1:]
+        assert (one.voxels, one.parts) == (there.sum(), count)
+        assert one.specks == ((sizes <= 10) & (sizes < 0.01 * sizes.max())).sum()
+        assert np.allclose(one.centre_mm, np.array(ndimage.center_of_mass(there)) * [1, 2, 3])
+        assert one.ml == pytest.approx(there.sum() * 0.006)

@@ -5,6 +5,7 @@ Values that the page shows are compared with nibabel's reading of the same file.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def trained(training: tuple[subprocess.Popen[bytes], Path, Path]) -> Path:
     return run
 
 
+@contextlib.contextmanager
+def reading(page: Page, made: Room, cache: Path) -> Iterator[Served]:  # noqa: F811
+    """A room that is served until its pages are closed: they would complain that it is gone."""
+    with served(made, cache) as room:
+        yield room
+        for shown in page.context.pages:
+            shown.goto("about:blank")
+
+
 def waited(page: Page, holds: str, argument: object = None) -> None:  # noqa: F811
     page.wait_for_function(holds, arg=argument, timeout=SLOW_MS)
 
@@ -80,7 +90,7 @@ def test_a_training_is_followed_until_it_ends(
     while not (run / "config.yaml").exists():
         assert process.poll() is None, "the training ended before it began"
         page.wait_for_timeout(100)
-    with served(open_room([str(run)]), tmp_path / "cache") as room:
+    with reading(page, open_room([str(run)]), tmp_path / "cache") as room:
         page.goto(room.address)
         # A run that is still going opens on its training.
         page.get_by_role("tab", name=re.compile("Training")).wait_for(timeout=SLOW_MS)
@@ -96,7 +106,7 @@ def test_a_training_is_followed_until_it_ends(
 
 def test_cases_are_searched_sorted_and_paged_through_by_key(page: Page, trained: Path, tmp_path: Path) -> None:  # noqa: F811
     made = open_room([str(trained)])
-    with served(made, tmp_path / "cache") as room:
+    with reading(page, made, tmp_path / "cache") as room:
         page.goto(room.address)
         opened(page)
         assert "token" not in page.url
@@ -136,7 +146,7 @@ def test_truth_is_shown_against_prediction_and_the_largest_error_is_gone_to(
     trained: Path,
     tmp_path: Path,
 ) -> None:
-    with served(open_room([str(trained)]), tmp_path / "cache") as room:
+    with reading(page, open_room([str(trained)]), tmp_path / "cache") as room:
         cases = room.json("/api/room")["cases"]
         number = cases["split"].index("validation")
         name = cases["id"][number]
@@ -167,7 +177,7 @@ def test_truth_is_shown_against_prediction_and_the_largest_error_is_gone_to(
 
 def test_a_flagged_case_is_in_the_table_and_left_out_by_train(page: Page, trained: Path, tmp_path: Path) -> None:  # noqa: F811
     root = Path(Run(trained).settings()["root"])
-    with served(open_room([str(trained)]), tmp_path / "cache") as room:
+    with reading(page, open_room([str(trained)]), tmp_path / "cache") as room:
         other = page.context.new_page()
         for one in (page, other):
             one.goto(room.address)
@@ -198,7 +208,7 @@ def test_a_flagged_case_is_in_the_table_and_left_out_by_train(page: Page, traine
 def test_pet_lies_over_ct_and_the_suv_at_the_crosshair_is_the_arrays(page: Page, tmp_path: Path) -> None:  # noqa: F811
     run_segue(tmp_path, "get", "synthetic/petct", "-n", 1, "--size", "small")
     root = tmp_path / "data" / "synthetic" / "petct"
-    with served(open_room([str(root)]), tmp_path / "cache") as room:
+    with reading(page, open_room([str(root)]), tmp_path / "cache") as room:
         page.goto(room.address)
         opened(page)
         study = next(path.parent for path in root.rglob("SUV.nii.gz"))
@@ -231,7 +241,7 @@ def test_two_runs_stand_beside_each_other_with_linked_cursors(page: Page, traine
     second.mkdir()
     for path in trained.iterdir():
         (second / path.name).symlink_to(path)
-    with served(open_room([str(trained), str(second)]), tmp_path / "cache") as room:
+    with reading(page, open_room([str(trained), str(second)]), tmp_path / "cache") as room:
         cases = room.json("/api/room")["cases"]
         page.goto(f"{room.address}#case={cases['id'][cases['split'].index('validation')]}")
         waited(
@@ -262,7 +272,7 @@ def test_names_with_scripts_in_them_are_text_and_the_page_is_accessible(page: Pa
         RoomCase(f"{EVIL}{n}", plain.sheets, EVIL, EVIL, {EVIL: EVIL}, [Finding(case=EVIL, **finding)], labels=[EVIL])
         for n in range(3)
     ]
-    with served(Room(EVIL, "dataset", cases, {1: EVIL}, notes=[EVIL]), tmp_path / "cache") as room:
+    with reading(page, Room(EVIL, "dataset", cases, {1: EVIL}, notes=[EVIL]), tmp_path / "cache") as room:
         page.goto(room.address)
         opened(page)
         assert page.locator("#case-title").inner_text() == f"{EVIL}0" and EVIL in page.locator("#facts").inner_text()
@@ -286,7 +296,7 @@ def test_ten_thousand_cases_are_a_few_elements(page: Page, tmp_path: Path) -> No
     figures: Callable[[int], dict] = lambda n: {0: {"tumour": {"dice": n / 10_000}}}  # noqa: E731
     cases = [RoomCase(f"case_{n:05d}", nothing, figures=figures(n)) for n in range(10_000)]
     made = Room("Many", "run", cases, {1: "tumour"}, runs=[Run(tmp_path)], names=["run"])
-    with served(made, tmp_path / "cache") as room:
+    with reading(page, made, tmp_path / "cache") as room:
         page.goto(room.address + "#tab=cases&case=case_00000")
         waited(page, "() => document.querySelector('#count').textContent === '10000 cases'")
         assert page.locator("#list [role=option]").count() < 60

@@ -13,8 +13,6 @@ from segue.volume import Geometry, Volume
 Factors = tuple[int, int, int]
 ONCE: Factors = (1, 1, 1)
 
-# About 50 MB of int16: unpacked, uploaded and drawn in a fraction of a second.
-FIRST_VOXELS = 1 << 24
 # A browser keeps a volume several times over (file, values, texture of four bytes a voxel): beyond this it fails.
 MOST_VOXELS = 1 << 27
 # Axes whose steps are this much larger than the finest one keep their resolution: thick slices are coarse already.

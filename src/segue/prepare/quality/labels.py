@@ -45,21 +45,26 @@ def measure_labels(
     mask: Integer[np.ndarray, "i j k"], geometry: Geometry, labels: Mapping[int, str]
 ) -> dict[int, LabelFacts]:
     """Facts of each of ``labels`` that is there; ``mask`` in the orientation of ``geometry``."""
-    if int(mask.max(initial=0)) > _MOST_LABEL:  # counting needs a row per number
-        mask = np.where(mask <= max(labels, default=0), mask, 0)
-    statistics = cc3d.statistics(mask)
+    place = {number: number for number in labels}
+    counted = mask
+    if int(mask.max(initial=0)) >= min(_MOST_LABEL, mask.size):  # counting needs a row per number, fewer than voxels
+        numbers, counted = np.unique(mask, return_inverse=True)
+        counted = counted.reshape(mask.shape).astype(np.uint32)
+        place = {int(number): row for row, number in enumerate(numbers)}
+    statistics = cc3d.statistics(counted)
     facts = {}
     for number in labels:
-        if number >= len(statistics["voxel_counts"]) or not (count := int(statistics["voxel_counts"][number])):
+        row = place.get(number, -1)
+        if not 0 <= row < len(statistics["voxel_counts"]) or not (count := int(statistics["voxel_counts"][row])):
             continue
-        box = statistics["bounding_boxes"][number]
+        box = statistics["bounding_boxes"][row]
         low = (int(box[0].start), int(box[1].start), int(box[2].start))
         high = (int(box[0].stop) - 1, int(box[1].stop) - 1, int(box[2].stop) - 1)
         parts, specks, speck = _parts(mask[box] == number)
         facts[number] = LabelFacts(
             voxels=count,
             ml=count * geometry.voxel_ml,
-            centre_mm=geometry.place_mm(statistics["centroids"][number]),
+            centre_mm=geometry.place_mm(statistics["centroids"][row]),
             box=(low, high),
             parts=parts,
             specks=specks,
