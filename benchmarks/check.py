@@ -97,9 +97,7 @@ def main() -> None:
         processor = statistics.median(one.cpu_seconds for one in done)
         peak = max(one.gigabytes for one in done)
         page = (work / "out" / "check.html").stat().st_size / 1e3
-        print(
-            f"{count} hippocampi: {seconds:.1f} s, {count / seconds:.0f} cases/s, {processor:.1f} s of processors"
-        )
+        print(f"{count} hippocampi: {seconds:.1f} s, {count / seconds:.0f} cases/s, {processor:.1f} s of processors")
         print(f"peak {peak:.2f} GB, page of {page:.0f} kB; {done[-1].printed.strip().splitlines()[-1]}")
         megabytes = make_ct(work / "ct", 3, chosen.slices)
         large = run(work / "ct", work / "out", "--workers", "1")
