@@ -30,6 +30,7 @@ from segue.train import (
     load_checkpoint,
     padding_values,
     pick_device,
+    weights_of,
 )
 from segue.train.device import has_fast_bfloat16
 from segue.volume import Volume
@@ -137,7 +138,8 @@ class _State:
     @staticmethod
     def read(member: Run, device: torch.device | str) -> _State:
         content = load_checkpoint(member.checkpoint, device)
-        return _State(dict(content.get("mean_network") or content["network"]), content.get("precision") == "bfloat16")
+        weights = dict(weights_of(content, member.checkpoint))
+        return _State(weights, content.get("precision") == "bfloat16")
 
 
 def _trained(run: Run, plan: Plan) -> list[Run]:
