@@ -23,6 +23,8 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	# Hundreds of commands start in the tests; where bytecode is not written, each would compile the package anew.
+	$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 clean:
