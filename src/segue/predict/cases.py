@@ -15,6 +15,7 @@ from segue.images import write
 from segue.predict.masks import MaskForm, as_stored, error_of, mask_path, series_of, write_file
 from segue.predict.predictor import Predictor
 from segue.predict.receipts import RECEIPT, case_digests, done_before
+from segue.predict.requiring import naming_case
 from segue.predict.slabs import Result, Wished
 from segue.prepare import read_channels
 from segue.volume import Volume
@@ -151,7 +152,7 @@ class _Work:
                 return Prediction(case, targets["mask"])
             return _Loaded(read_channels(case, self.predictor.card), key, started)
         except DataError as error:
-            return _failed(case, error)
+            return Prediction(case, None, naming_case(error, case))
 
     def answer(self, case: Case, loaded: _Loaded, writer: ThreadPoolExecutor) -> Prediction | Future[Prediction]:
         wished = Wished(self.delivery.probabilities, self.delivery.uncertainty)
@@ -161,7 +162,7 @@ class _Work:
                 self.delivery.check(case, loaded.image)
             result = self.predictor.answer(loaded.image, case.absent, wished)
         except DataError as error:
-            return _failed(case, error)
+            return Prediction(case, None, naming_case(error, case))
         return writer.submit(self._write, case, loaded, result)
 
     def _write(self, case: Case, loaded: _Loaded, result: Result) -> Prediction:
@@ -180,7 +181,7 @@ class _Work:
             if self.delivery.picture is not None:
                 write_file(targets["preview"], self.delivery.picture(loaded.image, result.labels))
         except DataError as error:
-            return _failed(case, error)
+            return Prediction(case, None, naming_case(error, case))
         self.done[case.id] = loaded.key
         return Prediction(case, mask, seconds=time.monotonic() - loaded.started)
 
@@ -203,9 +204,3 @@ class _Work:
             content["with"] = [str(other.run.folder) for other in self.predictor.others]
         content |= {"dataset": self.predictor.card.name, "labels": self.predictor.plan.labels}
         write_json(self.output / RECEIPT, {**content, "cases": dict(self.done)})
-
-
-def _failed(case: Case, error: DataError) -> Prediction:
-    where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
-    error.where = where.rstrip(": ")
-    return Prediction(case, None, error)
