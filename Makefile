@@ -27,6 +27,8 @@ test: front
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	# Hundreds of commands start in the tests; where bytecode is not written, each would compile the package anew.
+	$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 clean:

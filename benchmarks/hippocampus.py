@@ -1,4 +1,4 @@
-"""Dice of a hippocampus model after a stated number of wall minutes.
+"""Dice, NSD and HD95 of a hippocampus model after a stated number of wall minutes.
 
     python benchmarks/hippocampus.py --source PATH/Task04_Hippocampus --minutes 10
 
@@ -9,10 +9,12 @@ Trains on four folds of the patients of the Medical Segmentation Decathlon's tas
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,6 +58,19 @@ def main() -> None:
         print(f"{ended['step']} steps in {ended['seconds'] / 60:.1f} min of training, {whole / 60:.1f} min in all")
         print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
         print(metrics_table(evaluations[0]))
+        print(surfaces(json.loads(run.metrics.read_text())["val"]["aggregate"]))
+
+
+def surfaces(aggregate: dict[str, dict[str, Any]]) -> str:
+    """Of each label, and of their mean, the surface metrics with their intervals (bootstrap over the patients)."""
+    lines = []
+    for label, found in aggregate.items():
+        told = []
+        for name, words in (("nsd", "NSD 1 mm"), ("hd95_mm", "HD95 mm")):
+            low, high = found[name]["ci95"]
+            told.append(f"{words} {found[name]['value']:.3f} ({low:.3f} to {high:.3f})")
+        lines.append(f"{label:<12}{'   '.join(told)}   {found['nsd']['n']} images")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

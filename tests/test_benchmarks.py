@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,13 @@ def run(*words: object) -> str:
 def test_hippocampus(hippocampus: Path) -> None:
     text = run("benchmarks/hippocampus.py", "--source", hippocampus, "--minutes", 0.1)
     assert "peak memory" in text
-    assert all(label in text for label in ("anterior", "posterior", "all"))
+    lines = text.splitlines()[-3:]
+    assert [line.split()[0] for line in lines] == ["anterior", "posterior", "all"]
+    for line in lines:
+        figures = re.findall(r"(NSD 1 mm|HD95 mm) (\S+) \((\S+) to (\S+)\)", line)
+        assert [name for name, *_ in figures] == ["NSD 1 mm", "HD95 mm"]
+        assert all(float(low) <= float(value) <= float(high) for _, value, low, high in figures)
+        assert line.endswith("42 images")
 
 
 @pytest.mark.slow

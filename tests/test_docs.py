@@ -109,7 +109,7 @@ def test_the_readmes_road_on_real_images(segue: Segue, tmp_path: Path, hippocamp
     )
     for line in block.strip().splitlines():
         words = shlex.split(line)[1:]
-        words = _with_steps(words, 150)
+        words = _with_steps(words, 90)  # the mean Dice is 0.70 after 70 steps
         done = segue(*words)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 30

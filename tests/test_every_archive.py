@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segue.acquire import GetOptions, get
 from segue.catalogue import card_names, resolve, split_cases
+from segue.prepare import Measured, Plan
+from segue.train import measure
+from segue.workflow import fitting
 from segue.workflow.experiment import Experiment
 from segue.workflow.planning import brought, make_plan
 
 NAMES = [name for name in card_names() if name.startswith(("medmnist/", "medsegbench/"))]
+
+
+_MEASURED: dict[str, Measured] = {}
+
+
+@pytest.fixture(autouse=True)
+def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of other sets that are the same to the last number have been tried before: one measurement for all."""
+
+    def once(made: Plan, *settings: Any) -> Measured:
+        key = made.model_dump_json(exclude={"dataset", "labels", "classes", "reasons", "channels"})
+        key += f"{settings} {len(made.labels)} {len(made.classes or ())} {len(made.channels)}"
+        if key not in _MEASURED:
+            _MEASURED[key] = measure(made, *settings)
+        return _MEASURED[key]
+
+    monkeypatch.setattr(fitting, "measure", once)
 
 
 def test_there_are_so_many() -> None:

@@ -15,6 +15,7 @@ from segue.images import write
 from segue.predict.masks import MaskForm, as_stored, error_of, mask_path, series_of, write_file
 from segue.predict.predictor import Predictor
 from segue.predict.receipts import case_digests, done_before, gather_receipts, write_receipt
+from segue.predict.requiring import naming_case
 from segue.predict.slabs import Result, Wished
 from segue.prepare import read_channels
 from segue.volume import Volume
@@ -164,7 +165,7 @@ class _Work:
                     return Prediction(case, targets["mask"], key=key)
                 return _Loaded(read_channels(case, self.predictor.card), key, started)
         except DataError as error:
-            return _failed(case, error)
+            return Prediction(case, None, naming_case(error, case))
 
     def answer(self, case: Case, loaded: _Loaded, writer: ThreadPoolExecutor) -> Prediction | Future[Prediction]:
         wished = Wished(self.delivery.probabilities, self.delivery.uncertainty)
@@ -174,7 +175,7 @@ class _Work:
                 self.delivery.check(case, loaded.image)
             result = self.predictor.answer(loaded.image, case.absent, wished)
         except DataError as error:
-            return _failed(case, error)
+            return Prediction(case, None, naming_case(error, case))
         return writer.submit(self._write, case, loaded, result)
 
     def _write(self, case: Case, loaded: _Loaded, result: Result) -> Prediction:
@@ -193,7 +194,7 @@ class _Work:
             if self.delivery.picture is not None:
                 write_file(targets["preview"], self.delivery.picture(loaded.image, result.labels))
         except DataError as error:
-            return _failed(case, error)
+            return Prediction(case, None, naming_case(error, case))
         self.done[case.id] = loaded.key
         return Prediction(case, mask, seconds=time.monotonic() - loaded.started, key=loaded.key)
 
@@ -226,9 +227,3 @@ def about(predictor: Predictor, probabilities: bool) -> dict[str, object]:
     if probabilities:
         content["probabilities"] = [region.members for region in plan.regions] or [[0], *([n] for n in plan.labels)]
     return {**content, "dataset": predictor.card.name, "labels": plan.labels}
-
-
-def _failed(case: Case, error: DataError) -> Prediction:
-    where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
-    error.where = where.rstrip(": ")
-    return Prediction(case, None, error)

@@ -22,6 +22,7 @@ from segue.core.files import content_key, file_digest
 from segue.metrics import postprocessed
 from segue.predict.answers import Answer, answer_cases
 from segue.predict.exported import EMBEDDED, ExportedModel, read_exported
+from segue.predict.requiring import require_fit
 from segue.predict.windows import Network, sliding_slabs, streamed_labels, thinnest_axis
 from segue.prepare import Plan, Stack, StackImages, prepared_image
 from segue.volume import Volume
@@ -270,29 +271,6 @@ class OnnxClassifying:
             logits = (network(np.flip(batch, view)) for view in views)
             share = [_sigmoid(part) if plan.classes == "multi-label" else _softmax(part, 1) for part in logits]
             yield np.mean(share, axis=0)
-
-
-def require_fit(image: Volume, plan: Plan, absent: Sequence[int] = ()) -> None:
-    """Raises:
-    DataError: another number of channels, NaN in the image, or a channel is absent that the model needs.
-    """
-    if len(image.array) != len(plan.channels):
-        raise DataError(
-            "the image has another number of channels than the model",
-            value=f"{len(image.array)}, expected {len(plan.channels)}",
-            remedy=f"give {', '.join(channel.name for channel in plan.channels)}, in this order",
-        )
-    optional = [number for number, channel in enumerate(plan.channels) if channel.optional]
-    if not set(absent) <= set(optional) or len(set(absent)) == len(plan.channels):
-        raise DataError(
-            "the image lacks a channel that the model needs",
-            value=", ".join(plan.channels[number].name for number in absent),
-            remedy="give it; optional are "
-            + (", ".join(plan.channels[number].name for number in optional) or "none")
-            + ", and one channel at least must be there",
-        )
-    if not np.isfinite(image.array).all():
-        raise DataError("the image holds NaN or infinite values", remedy="mend it, or leave it out")
 
 
 def _softmax(logits: np.ndarray, axis: int) -> np.ndarray:

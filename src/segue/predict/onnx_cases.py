@@ -16,6 +16,7 @@ from segue.images import write
 from segue.predict.masks import as_stored, mask_path
 from segue.predict.onnx import OnnxPredictor
 from segue.predict.receipts import case_digests, done_before, gather_receipts, write_receipt
+from segue.predict.requiring import naming_case
 from segue.prepare import read_channels
 from segue.volume import Volume
 
@@ -68,9 +69,7 @@ def predict_exported(predictor: OnnxPredictor, model: Path, cases: Sequence[Case
                     continue
                 mask = predictor.predict(found.image, case.absent)
             except DataError as error:
-                where = error.where if error.where and case.id in error.where else f"{case.id}: {error.where or ''}"
-                error.where = where.rstrip(": ")
-                yield Made(case, None, error)
+                yield Made(case, None, naming_case(error, case))
                 continue
             write(as_stored(mask, found.image, target), target)
             done[case.id] = found.key

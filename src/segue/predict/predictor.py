@@ -19,6 +19,7 @@ from segue.core.files import content_key, file_digest
 from segue.metrics import postprocessed
 from segue.model import mirrored, sliding_slabs, thinnest_axis
 from segue.predict.postprocessing import read_postprocessing
+from segue.predict.requiring import require_fit
 from segue.predict.slabs import Result, Rows, Slab, Wished, collect, shares_of
 from segue.prepare import Plan, prepared_image
 from segue.train import (
@@ -30,6 +31,7 @@ from segue.train import (
     load_checkpoint,
     padding_values,
     pick_device,
+    weights_of,
 )
 from segue.train.device import has_fast_bfloat16
 from segue.volume import Volume
@@ -99,27 +101,8 @@ class Model:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def require_fit(self, image: Volume, absent: Sequence[int] = ()) -> None:
-        """Raises:
-        DataError: another number of channels, NaN in the image, or a channel is absent that the model needs.
-        """
-        if len(image.array) != len(self.plan.channels):
-            raise DataError(
-                "the image has another number of channels than the model",
-                value=f"{len(image.array)}, expected {len(self.plan.channels)}",
-                remedy=f"give {', '.join(channel.name for channel in self.plan.channels)}, in this order",
-            )
-        optional = [number for number, channel in enumerate(self.plan.channels) if channel.optional]
-        if not set(absent) <= set(optional) or len(set(absent)) == len(self.plan.channels):
-            raise DataError(
-                "the image lacks a channel that the model needs",
-                value=", ".join(self.plan.channels[number].name for number in absent),
-                remedy="give it; optional are "
-                + (", ".join(self.plan.channels[number].name for number in optional) or "none")
-                + ", and one channel at least must be there",
-            )
-        # Least and greatest tell: one NaN makes both NaN.
-        if not np.isfinite([(channel.min(), channel.max()) for channel in image.array]).all():
-            raise DataError("the image holds NaN or infinite values", remedy="mend it, or leave it out")
+        """See :func:`segue.predict.requiring.require_fit`."""
+        require_fit(image, self.plan, absent)
 
     @property
     def key(self) -> str:
@@ -138,7 +121,8 @@ class _State:
     @staticmethod
     def read(member: Run, device: torch.device | str) -> _State:
         content = load_checkpoint(member.checkpoint, device)
-        return _State(dict(content.get("mean_network") or content["network"]), content.get("precision") == "bfloat16")
+        weights = dict(weights_of(content, member.checkpoint))
+        return _State(weights, content.get("precision") == "bfloat16")
 
 
 def _what_answers(plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from segue.core.lazy import on_demand
 
 if TYPE_CHECKING:
     from segue.train.batches import IN_MEMORY_BYTES, Batches, padding_values
-    from segue.train.checkpoint import load_checkpoint, save_checkpoint
+    from segue.train.checkpoint import load_checkpoint, save_checkpoint, weights_of
     from segue.train.classes import ClassBatches, ClassImages, ClassObjective, answered, truth_rows
     from segue.train.coarse import answer_channels, coarse_answer
     from segue.train.device import machine, pick_device
@@ -27,7 +27,7 @@ __getattr__ = on_demand(
     __name__,
     {
         "batches": ("IN_MEMORY_BYTES", "Batches", "padding_values"),
-        "checkpoint": ("load_checkpoint", "save_checkpoint"),
+        "checkpoint": ("load_checkpoint", "save_checkpoint", "weights_of"),
         "classes": ("ClassBatches", "ClassImages", "ClassObjective", "answered", "truth_rows"),
         "coarse": ("answer_channels", "coarse_answer"),
         "device": ("machine", "pick_device"),
@@ -72,6 +72,7 @@ __all__ = [
     "step_bytes",
     "step_flops",
     "truth_rows",
+    "weights_of",
     "with_patch_for_network",
     "world",
 ]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from segue.core.errors import DataError
 from segue.core.files import atomic_path
 
 _FORMAT = 1
+_OTHER = "take the other checkpoint (best.pt, last.pt) or train again"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -50,10 +52,36 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             value=f"{path.stat().st_size} bytes, {str(error).splitlines()[0] if str(error) else type(error).__name__}"[
                 :200
             ],
-            remedy="take the other checkpoint (best.pt, last.pt) or train again",
+            remedy=_OTHER,
         ) from error
-    if not isinstance(content, dict) or content.get("format", 0) > _FORMAT:
+    form = content.get("format", 0) if isinstance(content, dict) else None
+    if not isinstance(form, int):
         raise DataError(
-            "the checkpoint is of a later version of segue", where=path, remedy="update segue, then run again"
+            "the checkpoint is damaged",
+            where=path,
+            value=f"it holds {'format ' + repr(form) if isinstance(content, dict) else type(content).__name__}"[:200],
+            remedy=_OTHER,
+        )
+    if form > _FORMAT:
+        raise DataError(
+            "the checkpoint is of a later version of segue",
+            where=path,
+            value=f"format {form}, known up to {_FORMAT}",
+            remedy="update segue, then run again",
         )
     return content
+
+
+def weights_of(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """What a checkpoint's network answers with: the mean of its last steps, where that was kept.
+
+    Raises:
+        DataError: there are no weights, or one that is not a number.
+    """
+    weights = content.get("mean_network") or content.get("network")
+    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
+        raise DataError("the checkpoint is damaged", where=path, value="it holds no network", remedy=_OTHER)
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            raise DataError("the checkpoint is damaged", where=path, value=f"NaN or infinite in {name}", remedy=_OTHER)
+    return weights
