@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: setup demo test clean
+.PHONY: setup demo test audit clean
 
 setup: .venv/.ready
 
@@ -24,6 +24,11 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Asks a service on the network which installed packages have known weaknesses, and so is no part of `test`.
+audit: setup
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --progress-spinner off --skip-editable
 
 clean:
 	rm -rf .venv
