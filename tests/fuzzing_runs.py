@@ -40,7 +40,6 @@ _COMMANDS = (
     ("predict", "run", "data/msd/hippocampus/imagesTs", "-o", "out", "--device", "cpu"),
     ("evaluate", "run", "--device", "cpu", "--workers", "1"),
     ("evaluate", "run", "run"),
-    ("export", "model", "run", "-o", "exported"),
 )
 
 
