@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: setup front demo test clean
+.PHONY: setup front demo test audit clean
 
 setup: .venv/.ready
 
@@ -30,6 +30,11 @@ test: front
 	# Hundreds of commands start in the tests; where bytecode is not written, each would compile the package anew.
 	$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Asks a service on the network which installed packages have known weaknesses, and so is no part of `test`.
+audit: setup
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --progress-spinner off --skip-editable
 
 clean:
 	rm -rf .venv

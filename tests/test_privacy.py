@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import zipfile
 import zlib
@@ -17,8 +16,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.datadict import keyword_dict
 
+from commands import run_commands
 from dicom_studies import Study
-from segue.cli import main
 
 # What de-identification has to remove (DICOM PS3.15, table E.1-1), as far as it holds words: names, numbers, addresses.
 IDENTITY = [
@@ -108,22 +107,17 @@ def told(*places: Path, but: Callable[[Path], bool] = lambda path: False) -> lis
     return found
 
 
-Command = Callable[..., tuple[int, str]]
+Command = Callable[..., list[tuple[int, str]]]
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """The command line in this process; what it says on both streams."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def run(tmp_path: Path) -> Command:
+    """Commands, one after the other; their exit codes and what they say on both streams."""
 
-    def run(*words: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as leaving:
-            main([str(word) for word in words])
-        out = capfd.readouterr()
-        return int(leaving.value.code or 0), out.out + out.err
+    def run_all(*commands: tuple[object, ...], config: str = "config") -> list[tuple[int, str]]:
+        return run_commands(commands, tmp_path, {"XDG_CONFIG_HOME": str(tmp_path / config)})
 
-    return run
+    return run_all
 
 
 def export(folder: Path, patients: int) -> None:
@@ -140,79 +134,69 @@ def export(folder: Path, patients: int) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_tells_whose_images_these_are(command: Command, tmp_path: Path) -> None:
+def test_nothing_tells_whose_images_these_are(run: Command, tmp_path: Path) -> None:
     export(tmp_path / "exports", 3)
     assert told(tmp_path / "exports"), "the names are planted"
-    said = []
-
-    def must(code: int, *words: object) -> None:
-        got, text = command(*words)
-        assert got == code, text[-3000:]
-        said.append(text)
-
-    must(0, "check", "exports")
-    must(0, "convert", "exports", "clinic", "--workers", 1)
-    assert len(list((tmp_path / "clinic").glob("P-*/*/SUV.nii.gz"))) == 3
-    must(0, "check", "clinic", "--data", "data")
-    small = ("--set", "plan.patch=[8,8,8]", "--set", "train.precision=float32", "--set", "train.compile=false")
-    must(0, "train", "clinic", "--steps", 2, "--device", "cpu", "--data", "data", "-o", "run", *small)
     one = tmp_path / "exports" / f"{FOLDER}_0"
-    must(0, "predict", "run", one, "-o", "out", "--device", "cpu", "--preview", "--probabilities")
-    must(0, "predict", "run", tmp_path / "exports", "-o", "all", "--device", "cpu")
-    must(0, "predict", "run", one, "-o", "seg", "--to", "dicom-seg", "--device", "cpu")
-    must(0, "evaluate", "run", "--device", "cpu")
-    must(0, "export", "dataset", "clinic", "-o", "nnunet", "--to", "nnunet")
-    must(0, "doctor", "--data", "data")
-    text = "\n".join(said).lower()
-    assert [word for word in PLANTED if word.lower() in text.replace(str(one).lower(), "")] == []
+    cpu = ("--device", "cpu")
+    small = ("--set", "plan.patch=[8,8,8]", "--set", "train.precision=float32", "--set", "train.compile=false")
+    done = run(
+        ("check", "exports"),  # of masks it says that they are no slices of a patient
+        ("convert", "exports", "clinic", "--workers", 1),
+        ("check", "clinic", "--data", "data"),
+        ("train", "clinic", "--steps", 2, "--data", "data", "-o", "run", *cpu, *small),
+        ("predict", "run", one, "-o", "out", "--preview", "--probabilities", *cpu),
+        ("predict", "run", "exports", "-o", "all", *cpu),
+        ("predict", "run", one, "-o", "seg", "--to", "dicom-seg", *cpu),
+        ("evaluate", "run", *cpu),
+        ("export", "dataset", "clinic", "-o", "nnunet", "--to", "nnunet"),
+        ("doctor", "--data", "data"),
+    )
+    assert [code for code, _ in done] == [3, *[0] * (len(done) - 1)], "\n".join(map(str, done))
+    assert len(list((tmp_path / "clinic").glob("P-*/*/SUV.nii.gz"))) == 3
+    text = "\n".join(text for _, text in done).lower()
+    assert [word for word in PLANTED if word.lower() in text] == []
     given_out = [tmp_path / name for name in ("clinic", "run", "out", "all", "seg", "nnunet", "data", "config")]
     assert told(*given_out, but=lambda path: path.suffix == ".dcm") == []
     # A segmentation in DICOM belongs to its patient: it carries the tags of its series, and only the file does.
     (segmentation,) = (tmp_path / "seg").glob("*.dcm")
     assert "Zweistein" in str(dcmread(segmentation).PatientName)
     assert not any(word.lower() in segmentation.name.lower() for word in PLANTED)
-    for path in (tmp_path / "clinic").rglob("*.nii.gz"):
+    images = list((tmp_path / "clinic").rglob("*.nii.gz"))
+    assert len(images) == 3 * 5  # CT, CTres, PET, SEG, SUV
+    for path in images:
         header = nibabel.load(path).header
-        assert [bytes(header[name]).strip(b"\0") for name in ("descrip", "aux_file", "intent_name", "db_name")] == [
-            b""
-        ] * 4
+        texts = [bytes(header[name]).strip(b"\0") for name in ("descrip", "aux_file", "intent_name", "db_name")]
+        assert texts == [b""] * 4
         assert len(header.extensions) == 0
 
 
-def test_who_wants_names_gets_them(command: Command, tmp_path: Path) -> None:
-    export(tmp_path / "exports", 1)
-    code, _ = command("convert", "exports", "clinic", "--keep-ids", "--workers", 1)
-    assert code == 0
-    (patient,) = [path.name for path in (tmp_path / "clinic").iterdir() if path.is_dir()]
-    assert "4711000815" in patient
-    assert not (tmp_path / "config").exists(), "no pseudonym, no key"
-
-
-def test_pseudonyms_need_their_key(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same patient has the same pseudonym every time, and another one under another key, which lies apart."""
+def test_names_and_pseudonyms(run: Command, tmp_path: Path) -> None:
+    """Names for who wants them; else the same pseudonym every time, another one under another key, which lies apart."""
     export(tmp_path / "exports", 1)
 
     def named(output: str) -> str:
-        assert command("convert", "exports", output, "--workers", 1)[0] == 0
         (patient,) = [path.name for path in (tmp_path / output).iterdir() if path.is_dir()]
         return patient
 
-    first = named("one")
-    assert named("two") == first
+    convert = ("convert", "exports")
+    assert run((*convert, "named", "--keep-ids"))[0][0] == 0
+    assert named("named").startswith("4711000815")
+    assert not (tmp_path / "config").exists(), "no pseudonym, no key"
+    assert [code for code, _ in run((*convert, "one"), (*convert, "two"))] == [0, 0]
+    assert run((*convert, "three"), config="elsewhere")[0][0] == 0
+    assert named("one") == named("two") != named("three")
     (key,) = (tmp_path / "config").rglob("*.key")
     assert key.stat().st_mode & 0o077 == 0
-    assert key.read_text().strip().encode() not in b"".join(
-        path.read_bytes() for path in (tmp_path / "one").rglob("*.json")
-    )
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
-    assert named("three") != first
+    written = b"".join(path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert key.read_bytes().strip() not in written
 
 
-def test_what_cannot_be_converted_is_told_without_names_in_files(command: Command, tmp_path: Path) -> None:
+def test_what_cannot_be_converted_is_told_without_names_in_files(run: Command, tmp_path: Path) -> None:
     export(tmp_path / "exports", 1)
     for path in (tmp_path / "exports").rglob("Zweistein-IM01*"):
         path.write_bytes(path.read_bytes()[:700])
-    code, _ = command("convert", "exports", "clinic", "--workers", 1)
+    ((code, text),) = run(("convert", "exports", "clinic"))
     assert code == 3
+    assert "Zweistein-IM01" in text  # whoever sits there must know which file it is
     assert told(tmp_path / "clinic") == []
-    assert json.dumps("") not in (tmp_path / "clinic" / "convert.csv").read_text()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from segue.acquire.alone import alone
 from segue.catalogue import Card, Split, fold_count, not_there, require_apart, resolve
 from segue.core.console import result, say
 from segue.core.errors import DataError
@@ -101,7 +103,9 @@ def _train_one(experiment: Experiment, planned: Planned, top: Run, clock: Clock)
     assert made.measured is not None, "every plan of a run was measured"
     precision, compiled = made.measured.precision, made.measured.compiled
     trainer = Trainer(task, objective, run, device, precision=precision, compiled=compiled, world=place)
-    trainer.fit()
+    # Two commands at once on one run folder take turns: the second one finds the training done.
+    with alone(run.last.parent) if place.first else contextlib.nullcontext():
+        trainer.fit()
     del trainer, objective
     clock.finished("train")
 
