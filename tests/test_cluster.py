@@ -201,7 +201,7 @@ _SBATCH = """#!/bin/sh
 echo "$@" >> {folder}/asked
 cp "$1" {folder}/job.sh
 [ -e {folder}/refuse ] && {{ echo "sbatch: error: invalid partition specified: fast" >&2; exit 1; }}
-setsid sh "$1" > {folder}/job.log 2>&1 &
+setsid sh {folder}/job.sh > {folder}/job.log 2>&1 &
 echo $! > {folder}/pid
 echo "Submitted batch job 4711"
 """

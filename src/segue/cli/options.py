@@ -29,7 +29,7 @@ Memory = Annotated[str | None, typer.Option("--memory", help="What all workers m
 
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache", help="Where prepared cases and copies of remote files lie (default: DATA/prepared)."),
+    typer.Option("--cache", help="Where prepared cases lie (default: DATA/prepared)."),
 ]
 
 
