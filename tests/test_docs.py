@@ -14,6 +14,7 @@ from typer.main import get_command
 from conftest import PROJECT, Segue
 from segue.catalogue import Card
 from segue.cli.commands import app
+from segue.core.cluster import SlurmSettings
 from segue.core.config import validate
 from segue.workflow.experiment import Experiment
 
@@ -70,7 +71,7 @@ def test_the_cards_and_experiments_shown_are_valid() -> None:
     ]
     assert len(shown) >= 3
     for content in shown:
-        validate(Card if "layout" in content else Experiment, content)
+        validate(SlurmSettings if "jobs" in content else Card if "layout" in content else Experiment, content)
 
 
 def _with_steps(words: list[str], steps: int) -> list[str]:

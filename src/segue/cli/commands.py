@@ -340,7 +340,6 @@ def predict(
     cluster: Cluster = None,
     shard: Shard = None,
     memory: Memory = None,
-    cache: Cache = None,
 ) -> None:
     """Apply a trained model to new images.
 

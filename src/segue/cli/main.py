@@ -31,8 +31,13 @@ def run_script(function: Callable[..., None]) -> None:
 
 
 def _guarded(call: Callable[[], object], traceback: bool) -> int:
+    from segue.cli.options import end_work
+
     try:
-        call()
+        try:
+            call()
+        finally:
+            end_work()
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
             sys.stderr.write(_INTERRUPTED)

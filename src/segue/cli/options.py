@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 Data = Annotated[Path, typer.Option("--data", help="Where datasets lie.")]
@@ -29,12 +29,15 @@ Memory = Annotated[str | None, typer.Option("--memory", help="What all workers m
 
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache", help="Where prepared cases and copies of remote files lie (default: DATA/prepared)."),
+    typer.Option("--cache", help="Where prepared cases lie (default: DATA/prepared)."),
 ]
 
 
+_WORK = ExitStack()
+
+
 def begin_work(cluster: str | None, shard: str | None, memory: str | None) -> None:
-    """Cases are worked on so until the command ends.
+    """Cases are worked on so until the command ends (:func:`end_work`).
 
     Raises:
         UsageError, MachineError: see :func:`segue.core.work.at_work` and :func:`segue.core.cluster.open_cluster`.
@@ -45,10 +48,14 @@ def begin_work(cluster: str | None, shard: str | None, memory: str | None) -> No
     from segue.core.work import at_work
 
     bound_gb = None if memory is None else memory_of(memory, "--memory")
-    command = click.get_current_context()
-    command.with_resource(at_work(shard, bound_gb))  # what is wrong with these is told before anything starts
+    _WORK.enter_context(at_work(shard, bound_gb))  # what is wrong with these is told before anything starts
     if cluster is not None:
         from segue.core.cluster import open_cluster
 
-        executor = command.with_resource(open_cluster(cluster, bound_gb))
-        command.with_resource(at_work(shard, bound_gb, executor))
+        executor = _WORK.enter_context(open_cluster(cluster, bound_gb))
+        _WORK.enter_context(at_work(shard, bound_gb, executor))
+
+
+def end_work() -> None:
+    """Close what :func:`begin_work` opened."""
+    _WORK.close()

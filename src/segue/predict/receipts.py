@@ -53,7 +53,7 @@ def write_receipt(output: Path, content: Mapping[str, Any], done: Mapping[str, s
     """Keep what is done, with what a reader of the masks wants to know of the model."""
     shard = current_work().shard
     name = RECEIPT if shard is None else f"{RECEIPT.removesuffix('.json')}.{shard.name}.json"
-    write_json(output / name, {**content, "cases": dict(done)})
+    write_json(output / name, {**content, "cases": dict(sorted(done.items()))})
 
 
 def gather_receipts(output: Path) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from segue.acquire.alone import alone
 from segue.catalogue import Card, Split, fold_count, not_there, require_apart, resolve
+from segue.core.alone import alone
 from segue.core.console import result, say
 from segue.core.errors import DataError
 from segue.prepare import Plan, Stack
