@@ -133,7 +133,7 @@ def test_cases_are_searched_sorted_and_paged_through_by_key(page: Page, trained:
         shown = page.locator("#list [role=option] .name").all_inner_texts()
         assert [figures[name] for name in shown[:3]] == [value for value, _ in measured]
         page.get_by_text("Filter", exact=True).click()
-        page.get_by_label("Set", exact=True).select_option("validation")
+        page.locator("#split").select_option("validation")
         waited(page, "() => document.querySelector('#count').textContent === '3 of 12 cases'")
 
 
