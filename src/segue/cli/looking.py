@@ -66,7 +66,7 @@ def view(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
     data: Data = Path("data"),
 ) -> None:
-    """Look at data, results and a training that is going, in the browser.
+    """Look at data and results in the browser.
 
     Serves them to this machine alone until Ctrl-C; from a remote machine through ssh. Verdicts on cases are written
     to verdicts.csv beside the data. With --report: one file that needs no server, for later and for others. With
@@ -92,9 +92,10 @@ def view(
 
 
 def doctor(data: Data = Path("data")) -> None:
-    """Say what this machine is, what is slow or wrong on it, and what to do.
+    """Say what is slow or wrong on this machine.
 
-    Attach it to a report of a bug: it names no person, no patient and no folder. Exit code 4 if something is wrong.
+    And what to do. Attach it to a report of a bug: it names no person, no patient and no folder. Exit code 4 if
+    something is wrong.
 
     Example: segue doctor
     """

@@ -13,8 +13,7 @@ from segue.core.files import write_text
 from segue.prepare import SEVERITIES, Examination, Finding, Group, grouped
 from segue.view.check_pictures import Shot, shots
 from segue.view.distributions import HEIGHT, WIDTH, Chart, charts
-from segue.view.page import Section, render_page
-from segue.view.sections import data_uri
+from segue.view.page import Section, data_uri, render_page
 
 _NAMED = 5
 _MOST_KINDS = 100

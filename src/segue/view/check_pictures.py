@@ -15,8 +15,8 @@ from segue.catalogue import Card, Case, Channel
 from segue.core.errors import SegueError
 from segue.prepare import Finding, Group, read_channels, read_mask
 from segue.view.colours import colour_bytes, is_colour, label_colours
-from segue.view.picture import HU_WINDOW, PERCENTILES, SUV_WINDOW
 from segue.view.planes import PLANES, cut, find_focus
+from segue.view.windows import HU_WINDOW, PERCENTILES, SUV_WINDOW
 
 _MOST = 24
 _MOST_OF_KIND = 4

@@ -11,9 +11,9 @@ from segue.view.class_gallery import MOST_MISTAKES, mistakes, names_of
 from segue.view.class_summary import largest_class, summarise_classes
 from segue.view.colours import is_colour
 from segue.view.facts import ClassPart, RunFacts
-from segue.view.page import Section
+from segue.view.page import Section, data_uri
 from segue.view.page_data import lowest_confidence, truth_and_scores
-from segue.view.sections import MOST_ROWS, SECTIONS, data_uri
+from segue.view.sections import MOST_ROWS, SECTIONS
 from segue.view.summary import PART_NAMES
 from segue.view.words import count, dice, interval, listed, percent
 

@@ -14,8 +14,8 @@ from segue.train import Run
 from segue.view.class_summary import summarise_classes
 from segue.view.facts import read_facts
 from segue.view.flat import flat_picture
+from segue.view.page import data_uri
 from segue.view.picture import MOST_CHANNELS, case_picture
-from segue.view.sections import data_uri
 from segue.view.summary import summarise
 from segue.volume import Volume
 

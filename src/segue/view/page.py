@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -73,3 +74,8 @@ def _rendered(environment: Environment, section: Section[Facts], facts: Facts) -
     except SegueError as error:
         body = environment.get_template("problem.html").render(problem=str(error))
     return {"name": section.name, "title": section.title, "body": body}
+
+
+def data_uri(png: bytes) -> str:
+    """The picture as an address that a page can hold."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

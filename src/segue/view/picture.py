@@ -20,11 +20,9 @@ from PIL import Image
 from segue.catalogue import Channel
 from segue.core.errors import DataError
 from segue.view.planes import CORONAL, PLANES, Focus, Plane, cut, find_focus, project, window_mm
+from segue.view.windows import HU_WINDOW, PERCENTILES, SUV_WINDOW
 from segue.volume import Volume
 
-HU_WINDOW = (-160.0, 240.0)
-SUV_WINDOW = (0.0, 10.0)
-PERCENTILES = (1.0, 99.0)
 MOST_CHANNELS = 4
 
 GROUND = "#14171c"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +17,7 @@ from segue.view.curves import learning_curves
 from segue.view.facts import CaseFigures, Part, Remark, RunFacts
 from segue.view.folds import folds_section
 from segue.view.gallery import gallery
-from segue.view.page import Section
+from segue.view.page import Section, data_uri
 from segue.view.page_data import cases_in_order
 from segue.view.samples import samples_section
 from segue.view.summary import PART_NAMES, summarise
@@ -386,11 +385,6 @@ def _environment(facts: RunFacts) -> dict[str, Any]:
         "settings": yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True) if facts.settings else None,
         "settings_problem": facts.missing.get("config.yaml"),
     }
-
-
-def data_uri(png: bytes) -> str:
-    """The picture as an address that a page can hold."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 SECTIONS: tuple[Section[RunFacts], ...] = (

@@ -31,10 +31,10 @@ from segue.view.colours import colour_bytes, is_colour, label_colours
 from segue.view.facts import RunFacts
 from segue.view.flat import is_picture
 from segue.view.levels import ONCE, coarser, factors_for
-from segue.view.picture import SUV_WINDOW, display_of
+from segue.view.picture import display_of
 from segue.view.planes import find_focus
 from segue.view.scripts import read_script
-from segue.view.windows import CT_WINDOWS, window_for
+from segue.view.windows import CT_WINDOWS, SUV_WINDOW, window_for
 from segue.view.words import count, sentence
 from segue.volume import Volume
 

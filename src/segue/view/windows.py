@@ -1,4 +1,4 @@
-"""Windows of CT: which Hounsfield units are black and white, for lungs, bones, soft tissue and the brain."""
+"""Windows: which values are black and white, of CT for lungs, bones, soft tissue and the brain."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ LUNG = Window("lung", -1350.0, 150.0)
 BONE = Window("bone", -500.0, 1300.0)
 BRAIN = Window("brain", 0.0, 80.0)
 CT_WINDOWS = (SOFT_TISSUE, LUNG, BONE, BRAIN)
+# Where nothing else is chosen: CT, PET, and the percentiles of what has arbitrary units.
+HU_WINDOW = (SOFT_TISSUE.low, SOFT_TISSUE.high)
+SUV_WINDOW = (0.0, 10.0)
+PERCENTILES = (1.0, 99.0)
 
 # What a label's or a dataset's name says of where one looks; soft tissue wherever it says nothing.
 _WORDS = {
