@@ -166,7 +166,7 @@ def _allocate(case: Case) -> float:
 
 
 def test_a_case_beyond_the_bound_is_told_by_name_and_the_others_go_on() -> None:
-    with at_work(memory_gb=1.0):
+    with at_work(memory_gb=used_memory_gb() + 1.0):
         results = dict(map_cases(_allocate, [Case("10"), Case("1500"), Case("20")], workers=2))
     error = results[Case("1500")]
     assert isinstance(error, DataError) and error.where == "1500" and "--memory" in str(error.remedy)
