@@ -399,20 +399,29 @@ def _slurm(settings: SlurmSettings | None) -> Iterator[Any]:
         cluster = SLURMCluster(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError("these settings of the queue do not fit", where="--cluster slurm", value=error) from error
-    with cluster:
-        try:
-            cluster.scale(jobs=jobs)
-            cluster.sync(_started, cluster)
-        except (OSError, RuntimeError) as error:
-            raise MachineError(
-                "the queue does not take the job",
-                where="sbatch",
-                value=str(error).strip()[-300:],
-                remedy="check the settings of the queue, and that sbatch runs on this machine",
-            ) from error
-        yield cluster
+    refused: Exception | None = None
+    try:
+        with cluster:
+            try:
+                cluster.sync(_started, cluster, jobs)
+            except (OSError, RuntimeError) as error:
+                refused = error
+            else:
+                yield cluster
+    except AssertionError:  # a cluster whose job was never handed in does not close without
+        if refused is None:
+            raise
+    if refused is not None:
+        raise MachineError(
+            "the queue does not take the job",
+            where="sbatch",
+            value=str(refused).strip()[-300:],
+            remedy="check the settings of the queue, and that sbatch runs on this machine",
+        ) from refused
 
 
-async def _started(cluster: Any) -> None:
-    """Have the first jobs handed in, so that what sbatch says about them is heard."""
+async def _started(cluster: Any, jobs: int) -> None:
+    """Have the first jobs handed in. Within the cluster's own loop, so that it is here that what sbatch says about them
+    is heard: the cluster hands them in once, and whoever asks later hears nothing."""
+    cluster.scale(jobs=jobs)
     await cluster._correct_state()
