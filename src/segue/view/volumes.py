@@ -19,11 +19,11 @@ import numpy as np
 from isal import igzip
 from jaxtyping import Num, Shaped
 
-from segue.catalogue import Card, Case
+from segue.catalogue import Card, Case, Row, label_form, stored_mask
 from segue.core.console import stage
 from segue.core.errors import DataError, SegueError
 from segue.core.executor import cpu_count, map_cases
-from segue.core.files import content_key, write_json, write_text
+from segue.core.files import content_key, known_digest, write_json, write_text
 from segue.images import read_labels
 from segue.predict import mask_path
 from segue.prepare import read_channels, read_mask
@@ -62,11 +62,21 @@ class VolumeTask:
 
     @property
     def key(self) -> str:
-        paths = [*self.case.files, *([self.prediction] if self.prediction else [])]
-        states = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
-        rows = [(image.key, image.index) for image in self.case.images if not isinstance(image, Path)]
+        """Of the content of its files, wherever they lie, and of all else that is shown of them."""
+        case = self.case
+        paths = [*case.files, *([self.prediction] if self.prediction else [])]
+        stored = None if case.label is None else stored_mask(case.label)
+        rows = [(part.key, part.index) for part in (*case.images, stored) if isinstance(part, Row)]
         card = self.card.model_dump(mode="json", include={"channels", "dimension", "labels"})
-        return content_key(_VERSION, self.case.id, states, rows, str(self.case.label), card, dict(self.labels))
+        shown = [case.id, [_content(path) for path in paths], rows, label_form(case.label), case.absent]
+        return content_key(_VERSION, *shown, card, dict(self.labels))
+
+
+def _content(path: Path) -> str:
+    try:
+        return known_digest(path)
+    except OSError:  # what cannot be read is told when it is opened
+        return ""
 
 
 def write_volumes(facts: RunFacts) -> dict[str, Any] | None:
