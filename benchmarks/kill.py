@@ -280,7 +280,14 @@ def content_of(path: Path) -> Any:
         assert text.rstrip().endswith("</html>"), "cut off"
         text = re.sub(r"<svg.*?</svg>|data:image/[^\"']+", "", text, flags=re.DOTALL)
         text = re.sub(r"The training was interrupted and resumed \d+ times?\.", "", text)
-        return [line for line in text.splitlines() if not _OF_TIME.search(line)]
+        text = re.sub(r"Curves of the loss \(\d+ points?\)", "", text)  # of the steps that are told
+        text = re.sub(
+            r'<tr><td class="n">[\d.]+(</td><td class="n">\d+</td><td class="n strong">)', r"\1", text
+        )  # minutes
+        held = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', text, flags=re.DOTALL)
+        assert held is not None, "no data for the charts"
+        lines = (text[: held.start(1)] + text[held.end(1) :]).splitlines()
+        return [_without_minutes(json.loads(held[1])), *(line for line in lines if not _OF_TIME.search(line))]
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix == ".npz":
@@ -293,6 +300,15 @@ def content_of(path: Path) -> Any:
     if path.suffix == ".csv":
         return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
     return path.read_bytes()
+
+
+def _without_minutes(shown: dict[str, Any]) -> dict[str, Any]:
+    """The data of a report's charts without when it was, and without the steps, of which events.jsonl tells some."""
+    if not shown.get("curves"):
+        return shown
+    curves = {name: value for name, value in shown["curves"].items() if name not in ("steps", "resumed")}
+    looks = {name: value for name, value in curves["looks"].items() if name != "minutes"}
+    return {**shown, "curves": {**curves, "looks": looks}}
 
 
 def _without_measures(plan: dict[str, Any]) -> dict[str, Any]:

@@ -315,7 +315,7 @@ class _Script:
         from nibabel.nifti1 import Nifti1Image
 
         content = Nifti1Image(array, volume.geometry.affine, dtype=array.dtype).to_bytes()
-        text = base64.b64encode(igzip.compress(content, _LEVEL)).decode("ascii")
+        text = base64.b64encode(igzip.compress(content, _LEVEL, mtime=0)).decode("ascii")
         parts = [text[start : start + _PART_CHARACTERS] for start in range(0, len(text), _PART_CHARACTERS)]
         for number, part in enumerate(parts):
             if self.calls and self.length + len(part) > _PART_CHARACTERS:
