@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
@@ -37,7 +38,7 @@ class Call:
     tries: int = 0
 
 
-class RetryingExecutor(Executor):
+class RetryingExecutor(Executor, ABC):
     """Runs so many calls at once, and one whose process died a second time before it fails.
 
     What may have killed a process runs one at a time then: a call that only was beside another one is soon done.
@@ -50,21 +51,22 @@ class RetryingExecutor(Executor):
         self._ended = False
 
     @property
+    @abstractmethod
     def at_once(self) -> int:
         """How many calls run at once."""
-        raise NotImplementedError
 
     @property
     def width(self) -> int:
         """How many calls may usefully wait at a time."""
         return 4 * self.at_once
 
+    @abstractmethod
     def _begin(self, call: Call) -> Future[Any]:
-        raise NotImplementedError
+        """Under the lock: have a worker do a call."""
 
+    @abstractmethod
     def _end(self, call: Call, answer: Future[Any]) -> WorkerLostError | None:
         """Under the lock, when a call is over; the error where its process died."""
-        raise NotImplementedError
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
         call = Call(Future(), partial(function, **keywords) if keywords else function, arguments)
