@@ -62,7 +62,7 @@ class RetryingExecutor(Executor, ABC):
 
     @abstractmethod
     def _begin(self, call: Call) -> Future[Any]:
-        """Under the lock: have a worker do a call."""
+        """Have a worker do a call."""
 
     @abstractmethod
     def _end(self, call: Call, answer: Future[Any]) -> WorkerLostError | None:
