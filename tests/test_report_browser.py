@@ -149,5 +149,5 @@ def test_what_is_gone_or_hostile_is_told(page: Any, hippocampus_run: Path, tmp_p
     # The folder beside the page was left behind; Chromium says in its console that a file is not there.
     shutil.rmtree(folder / "report" / "volumes")
     page.locator("#viewer form").get_by_role("button").click()
-    page.wait_for_function("document.querySelector('#viewer [role=alert]')?.textContent.includes('is not there')")
+    page.locator("#viewer [role=alert]", has_text="is not there").wait_for()
     page.complaints.clear()
