@@ -66,8 +66,8 @@ def page(browser: Browser) -> Iterator[Page]:
     opened.complaints = watched.complaints  # type: ignore[attr-defined]
     yield opened
     context.close()
-    assert watched.left == [], "the page asked for something that is not on this machine"
-    assert watched.complaints == [], "the page has errors"
+    assert watched.left == [], f"the page asked for something that is not on this machine: {watched.left}"
+    assert watched.complaints == [], f"the page has errors: {watched.complaints}"
 
 
 class Watched:

@@ -11,6 +11,16 @@ export function startVolumes(told, section) {
   const own = section.querySelector("[data-viewer]")
   let viewer = null
   let asked = 0
+  let script = null
+  // Of every case that is being loaded: one may be asked for while another one still is.
+  const awaited = new Set()
+  globalThis.segueVolume = (of, kind, part, parts, text) => {
+    for (const { name, pieces } of awaited) {
+      if (name !== of) continue
+      if (!pieces.has(kind)) pieces.set(kind, new Array(parts))
+      pieces.get(kind)[part] = text
+    }
+  }
 
   form.hidden = false
   form.addEventListener("submit", (event) => {
@@ -64,17 +74,21 @@ export function startVolumes(told, section) {
   async function optionsOf(name) {
     const found = told.cases[name]
     if (!found) throw new Error(whyNot(name))
-    if (!globalThis.segueViewer) await load(told.script)
-    const bytes = await piecesOf(name, found)
+    script ??= load(told.script)
+    await script.catch((error) => {
+      script = null
+      throw error
+    })
+    const bytesFor = await piecesOf(name, found)
     return {
       name,
       at: found.at ?? undefined,
       marks: found.marks,
       windows: told.windows,
-      volumes: found.volumes.map((volume, place) => ({ ...volume, bytes: bytes.get(`image-${place}`) })),
+      volumes: found.volumes.map((volume, place) => ({ ...volume, bytes: bytesFor(`image-${place}`) })),
       overlays: found.overlays.map((kind) => ({
         name: kind,
-        bytes: bytes.get(kind),
+        bytes: bytesFor(kind),
         labels: told.labels,
         outline: kind === "truth" && found.overlays.length > 1,
       })),
@@ -87,15 +101,18 @@ export function startVolumes(told, section) {
   }
 
   async function piecesOf(name, found) {
-    const pieces = new Map()
-    globalThis.segueVolume = (of, kind, part, parts, text) => {
-      if (of !== name) return
-      if (!pieces.has(kind)) pieces.set(kind, new Array(parts))
-      pieces.get(kind)[part] = text
+    const one = { name, pieces: new Map() }
+    awaited.add(one)
+    try {
+      for (let n = 0; n < found.files; n++) await load(`${told.folder}/${found.folder}/${n}.js`)
+    } finally {
+      awaited.delete(one)
     }
-    for (let n = 0; n < found.files; n++) await load(`${told.folder}/${found.folder}/${n}.js`)
-    delete globalThis.segueVolume
-    return new Map([...pieces].map(([kind, texts]) => [kind, bytesOf(texts.join(""))]))
+    return (kind) => {
+      const texts = one.pieces.get(kind)
+      if (!texts || texts.includes(undefined)) throw new Error(`${told.folder}/${found.folder} is incomplete: ${kind} of ${name} is missing; write it again with segue view --report and the run folder.`)
+      return bytesOf(texts.join(""))
+    }
   }
 }
 
