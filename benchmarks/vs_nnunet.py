@@ -118,12 +118,14 @@ def bring(name: str, places: Places, files: Path) -> Set:
 def prepare_segue(dataset: Set, places: Places) -> Watched:
     """The whole command, with nothing kept from an earlier one."""
     shutil.rmtree(places.data / "prepared", ignore_errors=True)
+    os.sync()  # what the command before wrote is not this one's to bring to the disk; so below
     return run_segue(["prepare", dataset.reference, "--data", places.data], places.work / f"prepare-{dataset.name}.log")
 
 
 def prepare_nnunet(dataset: Set, places: Places, peer: Path) -> Watched:
     """The whole command, with nothing kept from an earlier one; no integrity check, one configuration."""
     shutil.rmtree(places.preprocessed(dataset), ignore_errors=True)
+    os.sync()
     words = ["-d", dataset.number, "-c", "3d_fullres", "-np", 2, "-npfp", 2, "--no_pbar"]
     command = [peer / "bin" / "nnUNetv2_plan_and_preprocess", *words]
     return watch(command, places.work / f"nnunet-prepare-{dataset.name}.log", places.environment)

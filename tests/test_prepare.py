@@ -157,6 +157,18 @@ def test_percentiles_and_counts_are_numpys(kind: type, monkeypatch: pytest.Monke
             if values.dtype.kind != "f":
                 numbers, counts = np.unique(values, return_counts=True)
                 assert counts_of(values) == dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    # Whole numbers in other types, and what only looks like them.
+    for values in (
+        random.integers(-3, 3, 5500).astype(np.float32),
+        random.integers(-3, 3, 5500) + np.float64(0.25),
+        np.append(random.integers(0, 9, 5500).astype(np.float64), 4.5),
+        np.array([-(2**31), 0, 2**31 - 1], np.int32),
+        np.array([2**62, 2**62 + 4]),
+        np.array([1e30, 2e30]),
+    ):
+        wanted = (0, 30, 50, 99.9, 100)
+        assert percentiles(values, wanted) == pytest.approx(np.percentile(values, wanted), rel=1e-12)
+    assert np.isnan(percentiles(np.array([1.0, np.nan, 3.0]), (50,))[0])
     flat = random.integers(0, 3, 5500)
     places = np.flatnonzero(flat == 2)
     assert np.array_equal(where(flat, lambda some: some == 2, 10_000, lambda count: np.zeros(0, int)), places)

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from segue.dicom.errors import DicomError
-from segue.volume import Geometry
+from segue.volume import Geometry, bounding_box
 
 GAP = 1.5
 # Planes further apart are no neighbours whatever their spacing seems to be, unless the image's own slices are thicker:
@@ -209,14 +209,11 @@ def filled(drawn: Drawing, spacing_mm: float) -> tuple[tuple[int, int, int], Boo
 
 
 def _tight(start: np.ndarray, block: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray] | None:
-    box = []
-    for axis in range(3):
-        there = np.flatnonzero(block.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(there):
-            return None
-        box.append(slice(int(there[0]), int(there[-1]) + 1))
+    box = bounding_box(block)
+    if box is None:
+        return None
     i, j, k = (int(begin) + part.start for begin, part in zip(start, box, strict=True))
-    tight = block[tuple(box)]
+    tight = block[box]
     return (i, j, k), tight if tight.size == block.size else tight.copy()
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool
 
-from segue.volume import Geometry, Volume
+from segue.volume import Geometry, Volume, bounding_box
 from segue.volume.resample import resample_intensity
 
 # Voxels of two grids of the same spacing that lie less than this beside each other are taken for the same. A linear
@@ -91,12 +91,11 @@ def cut(segment: Segment, shape: tuple[int, int, int]) -> Segment:
         for start, size, limit in zip(segment.start, segment.mask.shape, shape, strict=True)
     )
     inside = segment.mask[part]
-    filled = [np.flatnonzero(inside.any(axis=(axis - 2, axis - 1))) for axis in range(3)]
-    if not all(len(places) for places in filled):
+    filled = bounding_box(inside)
+    if filled is None:
         return replace(segment, start=(0, 0, 0), mask=np.zeros((0, 0, 0), np.bool_))
-    first = [int(places[0]) for places in filled]
-    smallest = inside[tuple(slice(at, int(places[-1]) + 1) for at, places in zip(first, filled, strict=True))]
-    i, j, k = (start + max(0, -start) + at for start, at in zip(segment.start, first, strict=True))
+    smallest = inside[filled]
+    i, j, k = (start + max(0, -start) + box.start for start, box in zip(segment.start, filled, strict=True))
     # A copy, so that the large box can go.
     return replace(segment, start=(i, j, k), mask=smallest.copy() if smallest.size < segment.mask.size else smallest)
 

@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
+from segue.volume import bounding_box
+
 Spacing = tuple[float, ...]
 
 # Places looked up around a point before the tree is asked: at the most so many, which take as long as its answer does,
@@ -41,19 +43,6 @@ def boxed(
     steps = _near(tuple(map(float, spacing_mm))).steps
     margin = [(int(reach) + 1,) * 2 for reach in np.abs(steps).max(axis=0)]
     return np.pad(first[box], margin), np.pad(second[box], margin)
-
-
-def bounding_box(mask: Bool[np.ndarray, "*grid"]) -> tuple[slice, ...] | None:
-    """The smallest box that holds the mask; None where it is empty."""
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        # What is cut off along one axis need not be looked at along the next.
-        part = mask[tuple(box)]
-        held = np.flatnonzero(part.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if not len(held):
-            return None
-        box.append(slice(int(held[0]), int(held[-1]) + 1))
-    return tuple(box)
 
 
 def edge_voxels(mask: Bool[np.ndarray, "*box"]) -> Bool[np.ndarray, "*box"]:

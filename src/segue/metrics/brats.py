@@ -10,8 +10,8 @@ import cc3d
 import numpy as np
 from jaxtyping import Bool
 
-from segue.metrics.boundaries import bounding_box
 from segue.metrics.surfaces import robust_hausdorff_mm
+from segue.volume import bounding_box
 
 # About the diagonal of a BraTS image of 240 x 240 x 155 mm.
 WORST_MM: Final = 374.0

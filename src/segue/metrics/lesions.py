@@ -9,7 +9,7 @@ import cc3d
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from segue.metrics.boundaries import bounding_box
+from segue.volume import bounding_box
 
 # Voxels that share a face or an edge are neighbours, as in AutoPET's measures; in one slice these are all eight around.
 CONNECTIVITY: Final = 18

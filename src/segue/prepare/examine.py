@@ -25,10 +25,10 @@ from segue.prepare.quality.labels import LabelFacts, look_for_emptiness, measure
 from segue.prepare.quality.reporting import Found
 from segue.prepare.reading import read_mask
 from segue.prepare.unpacked import read_to_examine
-from segue.prepare.voxels import counts_of, where
+from segue.prepare.voxels import counts_of, percentiles, where
 from segue.volume import Volume
 
-_VERSION = 4
+_VERSION = 5
 _SAMPLED_VOXELS = 10_000
 
 
@@ -322,6 +322,6 @@ def _statistics(
         low=low,
         high=high,
         sample=sample[np.isfinite(sample)].tolist(),
-        levels=np.percentile(spread, LEVELS).tolist() if spread.size else [],
+        levels=list(percentiles(spread, LEVELS)) if spread.size else [],
         at_high=float(np.mean(spread >= high)) if spread.size else 0.0,
     )

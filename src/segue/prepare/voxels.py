@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Int64, Integer, Num, Shaped
 
 _AT_ONCE = 1 << 20
+_MOST_COUNTED = 65_535
 
 
 def _parts(values: Shaped[np.ndarray, " n"]) -> Iterator[np.ndarray]:
@@ -54,23 +55,36 @@ def _ordered(halves: Any) -> Any:
 
 
 def percentiles(values: Num[np.ndarray, "*shape"], wanted: Sequence[float]) -> tuple[float, ...]:
-    """As :func:`numpy.percentile`; of 8 and 16 bits by counting, else by partition of one copy."""
-    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+    """As :func:`numpy.percentile`; of whole numbers that are not too far apart by counting, else by partition."""
+    counts = _counted(values) if values.dtype.kind in "iu" and values.dtype.itemsize <= 2 else _counted_whole(values)
+    if counts is None:
         found = np.percentile(values.flatten(order="K"), wanted, overwrite_input=True)
         return tuple(float(value) for value in found)
-    lowest, counted = _counted(values)
-    ends = np.cumsum(counted)
-    result = []
-    for percent in wanted:
-        place = percent / 100 * (values.size - 1)
-        below = int(place)
-        low, high = (
-            float(lowest + np.searchsorted(ends, min(rank, values.size - 1), side="right"))
-            for rank in (below, below + 1)
-        )
-        part = place - below
-        result.append(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
-    return tuple(result)
+    lowest, counted = counts
+    places = np.asarray(wanted) / 100 * (values.size - 1)
+    below = places.astype(np.int64)
+    part = places - below
+    ranks = np.minimum([below, below + 1], values.size - 1)
+    low, high = (lowest + np.searchsorted(np.cumsum(counted), ranks, side="right")).astype(np.float64)
+    return tuple(np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part)).tolist())
+
+
+def _counted_whole(values: Num[np.ndarray, "*shape"]) -> tuple[int, Int64[np.ndarray, " m"]] | None:
+    """Counts as :func:`_counted` has them; None where not all are whole numbers within the range of 16 bits."""
+    if not values.size or values.dtype.kind not in "iuf" or values.dtype.itemsize < 4:
+        return None
+    flat = values.ravel(order="K")
+    lowest, highest = flat.min(), flat.max()
+    if not float(highest) - float(lowest) <= _MOST_COUNTED or lowest != np.rint(lowest):  # also of NaN and infinities
+        return None
+    counted = np.zeros(int(highest - lowest) + 1, np.int64)
+    for part in _parts(flat):
+        above = part - lowest
+        whole = above.astype(np.int64)
+        if not np.array_equal(whole, above):
+            return None
+        counted += np.bincount(whole, minlength=len(counted))
+    return int(lowest), counted
 
 
 def where(

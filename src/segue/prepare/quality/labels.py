@@ -11,7 +11,7 @@ from jaxtyping import Integer
 from pydantic import BaseModel
 
 from segue.prepare.quality.reporting import Found, Place
-from segue.volume import Geometry
+from segue.volume import Geometry, bounding_box
 
 _SPECK_VOXELS = 10
 _SPECK_PART = 0.01
@@ -46,10 +46,14 @@ def measure_labels(
 ) -> dict[int, LabelFacts]:
     """Facts of each of ``labels`` that is there; ``mask`` in the orientation of ``geometry``."""
     place = {number: number for number in labels}
-    counted = mask
-    if int(mask.max(initial=0)) >= min(_MOST_LABEL, mask.size):  # counting needs a row per number, fewer than voxels
-        numbers, counted = np.unique(mask, return_inverse=True)
-        counted = counted.reshape(mask.shape).astype(np.uint32)
+    around = bounding_box(mask != 0)
+    if around is None:
+        return {}
+    corner = np.array([axis.start for axis in around])
+    counted = mask[around]  # most of an image is background
+    if int(counted.max()) >= min(_MOST_LABEL, counted.size):  # counting needs a row per number, fewer than voxels
+        numbers, rows = np.unique(counted, return_inverse=True)
+        counted = rows.reshape(counted.shape).astype(np.uint32)
         place = {int(number): row for row, number in enumerate(numbers)}
     statistics = cc3d.statistics(counted)
     facts = {}
@@ -58,13 +62,13 @@ def measure_labels(
         if not 0 <= row < len(statistics["voxel_counts"]) or not (count := int(statistics["voxel_counts"][row])):
             continue
         box = statistics["bounding_boxes"][row]
-        low = (int(box[0].start), int(box[1].start), int(box[2].start))
-        high = (int(box[0].stop) - 1, int(box[1].stop) - 1, int(box[2].stop) - 1)
-        parts, specks, speck = _parts(mask[box] == number)
+        low = _index(corner + [axis.start for axis in box])
+        high = _index(corner + [axis.stop - 1 for axis in box])
+        parts, specks, speck = _parts(mask[around][box] == number)
         facts[number] = LabelFacts(
             voxels=count,
             ml=count * geometry.voxel_ml,
-            centre_mm=geometry.place_mm(statistics["centroids"][row]),
+            centre_mm=geometry.place_mm(corner + statistics["centroids"][row]),
             box=(low, high),
             parts=parts,
             specks=specks,
@@ -72,6 +76,11 @@ def measure_labels(
             border=_faces(low, high, geometry),
         )
     return facts
+
+
+def _index(voxel: Integer[np.ndarray, " 3"]) -> tuple[int, int, int]:
+    i, j, k = voxel.tolist()
+    return i, j, k
 
 
 def _parts(there: np.ndarray) -> tuple[int, int, np.ndarray | None]:

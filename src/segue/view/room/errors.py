@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from segue.core.errors import DataError
-from segue.volume import Geometry, Volume
+from segue.volume import Geometry, Volume, bounding_box
 
 _MOST_PER_KIND = 3
 
@@ -65,7 +65,7 @@ def largest_errors(
 def _components(
     mask: Bool[np.ndarray, "i j k"], grid: Geometry, label: int, name: str, kind: Literal["missed", "invented"]
 ) -> list[ErrorComponent]:
-    box = _box(mask)
+    box = bounding_box(mask)
     if box is None:
         return []
     parts: Integer[np.ndarray, "x y z"] = cc3d.connected_components(mask[box], connectivity=26)
@@ -82,13 +82,3 @@ def _components(
         ml = float(sizes[part] * grid.voxel_ml)
         errors.append(ErrorComponent(label, name, kind, ml, (float(x), float(y), float(z))))
     return errors
-
-
-def _box(mask: Bool[np.ndarray, "i j k"]) -> tuple[slice, slice, slice] | None:
-    slices = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not used.size:
-            return None
-        slices.append(slice(int(used[0]), int(used[-1]) + 1))
-    return slices[0], slices[1], slices[2]
