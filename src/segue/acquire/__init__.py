@@ -2,5 +2,6 @@
 
 from segue.acquire.get import GetOptions, get
 from segue.acquire.receipt import Verified, verify
+from segue.acquire.references import bring_reference
 
-__all__ = ["GetOptions", "Verified", "get", "verify"]
+__all__ = ["GetOptions", "Verified", "bring_reference", "get", "verify"]

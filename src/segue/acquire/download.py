@@ -21,7 +21,7 @@ from typing import Any
 
 from segue.acquire.exchange import NotDownloadedError
 from segue.acquire.threads import StoppedError, ended, spawned
-from segue.acquire.transport import CHUNK, Answer, RefusedError, Transport, TryAgainError, backoff_s
+from segue.acquire.transport import CHUNK, Answer, Giver, RefusedError, TryAgainError, backoff_s
 from segue.core.console import byte_count, duration, say
 from segue.core.errors import DataError, MachineError
 from segue.core.files import storage_fault
@@ -65,7 +65,7 @@ class Received:
 
 
 def download(
-    transport: Transport,
+    transport: Giver,
     wanted: Wanted,
     target: Path,
     on_bytes: Callable[[int], None] = lambda number: None,
@@ -114,7 +114,7 @@ class _Arrival:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: Giver,
         wanted: Wanted,
         url: str,
         target: Path,

@@ -110,7 +110,7 @@ def _one_file(transport: Transport, file: RemoteFile, staging: Staging, several:
         streams = False
     else:
         with stage("download", file.bytes) as shown:
-            on_bytes = _with_rate(shown, file.name)
+            on_bytes = with_rate(shown, file.name)
             follow = unpacked_on_the_way if streams else None
             received = download(transport, wanted, target, on_bytes, follow, shown.expect)
             shown.note(f"{file.name}, {byte_count(received.bytes)}")
@@ -140,7 +140,8 @@ def _read_done(path: Path) -> _Came | None:
         return None
 
 
-def _with_rate(shown: Stage, name: str) -> Callable[[int], None]:
+def with_rate(shown: Stage, name: str) -> Callable[[int], None]:
+    """Tells a stage of the bytes that come; its note says how many, and how fast."""
     marks = collections.deque([(time.monotonic(), 0)])
     came = 0
 
@@ -176,7 +177,7 @@ def _fetch_cases(card: Card, root: Path, transport: Transport, cases: int) -> Or
         try:
             with (
                 stage("download", None) as shown,
-                remote_members(transport, url, file.name, _with_rate(shown, "looking for the cases")) as (members, raw),
+                remote_members(transport, url, file.name, with_rate(shown, "looking for the cases")) as (members, raw),
             ):
                 staging = staging_of(root, "cases", card.release, file.name, url, raw.validator)
                 if raw.validator is None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -61,6 +62,21 @@ class Answer:
     total: int | None
     validator: str | None
     partial: bool
+
+
+class Giver(Protocol):
+    """What gives the bytes of a file in parts: :class:`Transport`, and whatever else keeps to its rules."""
+
+    def get(
+        self,
+        url: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        validator: str | None = None,
+        stopped: threading.Event | None = None,
+    ) -> contextlib.AbstractContextManager[tuple[Answer, Iterator[bytes]]]:
+        """See :meth:`Transport.get`."""
 
 
 class Transport:

@@ -12,6 +12,7 @@ from segue.catalogue.layouts import index
 from segue.catalogue.library import is_known, load_card
 from segue.catalogue.splits import read_folds
 from segue.catalogue.verdicts import read_verdicts
+from segue.core.addresses import address, is_address
 from segue.core.config import read_yaml
 from segue.core.errors import DataError, UsageError
 
@@ -23,7 +24,8 @@ def resolve(
 ) -> tuple[Card, Path]:
     """The card and the folder that ``reference`` means; the folder need not exist yet.
 
-    A catalogue name lies in ``data/NAME``, in the release and size that its receipt tells; a card file's data lie
+    What has an address (``s3://...``) lies where :func:`segue.acquire.bring_reference` brings it. A catalogue name
+    lies in ``data/NAME``, in the release and size that its receipt tells; a card file's data lie
     beside it or in the card's ``root``; a folder says by its receipt (``segue.json``), by a card in it, or by what
     lies there what it is. ``root`` overrides where the data lie, ``release`` says which copy of them is meant.
 
@@ -35,7 +37,19 @@ def resolve(
     path = Path(text)
     if text.endswith((".yaml", ".yml")):
         card = load_card(text, release)
+        if card.root and is_address(card.root):
+            return card, root or address(card.root).place(data)
         return card, root or (path.parent / card.root if card.root else path.parent)
+    if is_address(text):
+        path = address(text).place(data)
+        if not path.is_dir():
+            raise DataError(
+                "what lies at this address is not here yet, or is no folder",
+                where=address(text),
+                value=path,
+                remedy=f"segue check {address(text)} brings it and looks at it; so do prepare and train",
+            )
+        return _card_of_folder(path), root or path
     if is_known(text):
         card = load_card(text, release)
         folder = root or data / card.name

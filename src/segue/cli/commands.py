@@ -27,6 +27,7 @@ from segue.cli.options import (
     SkipBad,
     Steps,
     Workers,
+    at_hand,
     begin_work,
 )
 from segue.core.console import result, say
@@ -95,7 +96,8 @@ def demo(
 def get(
     name: Annotated[str, typer.Argument(help="A dataset's name, or a card (.yaml).")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="What you downloaded: a folder, an archive, or several in a folder.")
+        Path | None,
+        typer.Option("--from", help="What you downloaded: a folder, an archive, several of them, or an address."),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where datasets lie.")] = Path("data"),
     release: Annotated[str | None, typer.Option(help="Another copy of the data (segue datasets NAME).")] = None,
@@ -138,7 +140,7 @@ def get(
             from segue.synth import PetCtSettings
 
             synthetic = PetCtSettings(size=size, negatives=negatives, seed=seed)  # type: ignore[arg-type]
-        options = GetOptions(source, copy, cases, look_alike, number, synthetic, workers)
+        options = GetOptions(source and at_hand(source, output), copy, cases, look_alike, number, synthetic, workers)
         result("\n".join(getting.bring(card, root, options)))
         here = root if name.endswith((".yaml", ".yml")) else name
         result(f"next: segue check {here}" + ("" if output == Path("data") else f" --data {output}"))
@@ -161,7 +163,10 @@ def _say_verified(verified: Any, name: str) -> None:
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Any folder with DICOM files in it.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DICOM_FOLDER", help="A folder with DICOM files in it, or its address."),
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where PATIENT/STUDY folders are written.")],
     suv: Annotated[str, typer.Option(help="Rule of SUV: standard or autopet-compat.")] = "standard",
     suv_type: Annotated[str, typer.Option(help="bw, lbm, lbm-james, lbm-janma, ibw or bsa.")] = "bw",
@@ -169,6 +174,7 @@ def convert(
         list[str] | None, typer.Option(help="Series Instance UID to take where several could be meant.")
     ] = None,
     keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Name folders by Patient ID, not by pseudonym.")] = False,
+    data: Data = Path("data"),
     workers: Workers = None,
     cluster: Cluster = None,
     shard: Shard = None,
@@ -187,7 +193,7 @@ def convert(
     from segue.workflow.converting import options
 
     begin_work(cluster, shard, memory)
-    lines, failed = run_convert(source, output, options(suv, suv_type, series or [], keep_ids, workers))
+    lines, failed = run_convert(at_hand(source, data), output, options(suv, suv_type, series or [], keep_ids, workers))
     result("\n".join(lines))
     if failed:
         raise typer.Exit(3)
@@ -327,7 +333,9 @@ def train(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="The run folder of a training, or an exported model (.onnx).")],
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images or of DICOM, or a dataset's name.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Images, folders of images or of DICOM, addresses, or a dataset's name.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the masks, or the table of classes, go.")],
     others: Annotated[list[Path] | None, typer.Option("--with", help="Another run, averaged with the first.")] = None,
     to: Annotated[str | None, typer.Option(help="dicom-seg: a DICOM segmentation of each input series.")] = None,
@@ -352,6 +360,7 @@ def predict(
     from segue.workflow.applying import apply_exported, is_exported
 
     begin_work(cluster, shard, memory)
+    inputs = [str(at_hand(each, data)) for each in inputs]
     if is_exported(run):
         wished = {
             "--with": others,
@@ -423,6 +432,7 @@ def evaluate(
     from segue.workflow.scoring import evaluate_folders
 
     begin_work(cluster, shard, memory)
+    pred, truth = pred and at_hand(pred, data), truth and str(at_hand(truth, data))
     rules = {"--labels": labels, "--regions": regions, "--tolerance": tolerance, "--preset": preset}
     if runs and len(runs) > 1 and pred is None and truth is None:
         given = [name for name, value in rules.items() if value is not None]

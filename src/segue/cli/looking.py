@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from segue.cli.options import Cache, Cluster, Data, Memory, Shard, Workers, begin_work
+from segue.cli.options import Cache, Cluster, Data, Memory, Shard, Workers, at_hand, begin_work
 from segue.core.console import result
 
 
 def check(
-    what: Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an image.")],
+    what: Annotated[
+        str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, an image, or an address (s3://...).")
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for check.html, .csv and .json; else checks/NAME.")
     ] = None,
@@ -38,6 +40,7 @@ def check(
     from segue.workflow.inspecting import describe
 
     begin_work(cluster, shard, memory)
+    what = str(at_hand(what, data))
     checked = run_check(what, data, workers, cache)
     single = Path(what).is_file() and not what.endswith((".yaml", ".yml"))
     if single and not checked.errors:
@@ -74,6 +77,7 @@ def view(
 
     Example: segue view runs/hippo
     """
+    what = [str(at_hand(each, data)) for each in what]
     if report:
         from segue.workflow.reporting import renew_report
 

@@ -14,10 +14,16 @@ _INTERRUPTED = "interrupted; what was finished is kept, and the same command goe
 def main(arguments: Sequence[str] | None = None) -> None:
     """``segue ...``: runs one command and leaves with its exit code (0; 2 usage, 3 data, 4 environment, 1 a bug)."""
     from segue.cli.commands import app
+    from segue.cli.options import require_local
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
-    sys.exit(_guarded(lambda: app([word for word in words if word != "--traceback"], prog_name="segue"), traceback))
+
+    def run() -> None:
+        require_local(words)
+        app([word for word in words if word != "--traceback"], prog_name="segue")
+
+    sys.exit(_guarded(run, traceback))
 
 
 def run_script(function: Callable[..., None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,10 @@ import typer
 Data = Annotated[Path, typer.Option("--data", help="Where datasets lie.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes over cases (default: one per core).")]
-Dataset = Annotated[str, typer.Argument(help="A dataset's name, a card (.yaml), a folder, or an experiment (.yaml).")]
+Dataset = Annotated[
+    str,
+    typer.Argument(help="A dataset's name, a card (.yaml), a folder or its address, or an experiment (.yaml)."),
+]
 Minutes = Annotated[float | None, typer.Option(help="Budget: minutes of training.")]
 Hours = Annotated[float | None, typer.Option(help="Budget: hours of training.")]
 Epochs = Annotated[int | None, typer.Option(help="Budget: passes over the training cases.")]
@@ -31,6 +36,43 @@ Cache = Annotated[
     Path | None,
     typer.Option("--cache", help="Where prepared cases lie (default: DATA/prepared)."),
 ]
+
+
+def at_hand(given: str | Path, data: Path) -> Path:
+    """An input's path on this disk. What has an address (``s3://...``) is brought below ``data`` first.
+
+    Raises:
+        UsageError, DataError, MachineError: see :func:`segue.acquire.bring_reference`.
+    """
+    from segue.core.addresses import is_address
+
+    if not is_address(given) and Path(given).suffix not in (".yaml", ".yml"):
+        return Path(given)
+    from segue.acquire import bring_reference
+
+    return Path(bring_reference(str(given), data))
+
+
+_WRITTEN = ("-o", "--output", "--data", "--cache", "--runs", "--fix")
+
+
+def require_local(words: Sequence[str]) -> None:
+    """Results are written to a disk: an address would become a folder of that name.
+
+    Raises:
+        UsageError: an address where something is written.
+    """
+    from segue.core.addresses import is_address
+
+    for option, value in [*itertools.pairwise(words), *(word.split("=", 1) for word in words if "=" in word)]:
+        if option in _WRITTEN and is_address(value):
+            from segue.core.errors import UsageError
+
+            raise UsageError(
+                "this is a folder to write to, and must lie on a disk",
+                where=option,
+                remedy="give a folder here; a dataset elsewhere is named by its whole address, s3://BUCKET/DATASET",
+            )
 
 
 _WORK = ExitStack()

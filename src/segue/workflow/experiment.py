@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from segue.catalogue import Card
+from segue.core.addresses import address, is_address
 from segue.core.config import Settings, merged, parse_assignments, read_yaml, validate
 from segue.core.errors import UsageError
 from segue.prepare import Budget, Network, PlanOverrides
@@ -37,7 +38,7 @@ class Experiment(Settings):
     """One training, from the dataset's name to the run folder.
 
     Attributes:
-        dataset: a name of the catalogue, the path of a card (.yaml), or a folder.
+        dataset: a name of the catalogue, the path of a card (.yaml), a folder, or its address (``s3://...``).
         data: where datasets lie (``data/NAME``).
         root: where this dataset lies, if not there.
         output: the run folder (``runs/NAME`` if not given).
@@ -70,6 +71,9 @@ class Experiment(Settings):
     def run_folder(self) -> Path:
         if self.output is not None:
             return self.output
+        if is_address(self.dataset):
+            place = address(self.dataset).place(Path())
+            return Path("runs") / place.name
         path = Path(self.dataset)
         if path.suffix in (".yaml", ".yml"):
             return Path("runs") / path.stem

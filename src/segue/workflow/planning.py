@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from segue.acquire import GetOptions, get
+from segue.acquire import GetOptions, bring_reference, get
 from segue.catalogue import Case, Dataset, Split, open_dataset, resolve, split_cases, whole, with_folds
 from segue.core.console import say
 from segue.core.errors import DataError, UsageError
@@ -46,11 +46,12 @@ class Planned:
 
 
 def brought(experiment: Experiment) -> Dataset:
-    """The dataset, generated first if it is one of those and not there.
+    """The dataset; one that is generated, or lies at an address, is brought first.
 
     Raises:
         DataError: it is not there, and how to get it.
     """
+    bring_reference(experiment.dataset, experiment.data)
     card, root = resolve(experiment.dataset, experiment.data, experiment.root)
     if not root.is_dir() and card.access.kind == "generated":
         get(card, root, GetOptions(workers=experiment.workers))
