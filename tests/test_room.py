@@ -523,7 +523,7 @@ def test_flagged_cases_stay_in_the_room(blobs: Path, tmp_path: Path) -> None:
 
 
 def test_a_long_list_of_cases_is_gone_through_once(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a dataset has a split of its own takes a look at every case: asked once per case, ten thousand take 9 s."""
+    """Whether a dataset has its own split takes a look at every case: asked once per case, ten thousand take 9 s."""
     asked_of: list[int] = []
     told = Dataset.has_own_split.fget
     assert told is not None
