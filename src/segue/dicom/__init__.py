@@ -5,7 +5,7 @@ from segue.dicom.files import looks_like_dicom, modality_of, read_frames
 from segue.dicom.files import text as tag_text
 from segue.dicom.masks import MaskSet, Segment
 from segue.dicom.planes import ANGLE_TOLERANCE_DEGREES, GAP_TOLERANCE
-from segue.dicom.read import DicomVolume, read_series
+from segue.dicom.read import DicomVolume, arrange, read_series
 from segue.dicom.reference import referenced_series
 from segue.dicom.segment_writing import write_segments
 from segue.dicom.segmentation import read_segments
@@ -28,6 +28,7 @@ __all__ = [
     "Suv",
     "SuvMode",
     "SuvType",
+    "arrange",
     "looks_like_dicom",
     "modality_of",
     "read_frames",

@@ -63,6 +63,26 @@ class MaskSet:
         """The names of each two segments that share voxels."""
         return [(one.name, other.name) for one, other in combinations(self.segments, 2) if _share_voxels(one, other)]
 
+    def layers(self) -> list[MaskSet]:
+        """The segments apart that share voxels, the largest first: each is in the first set where it overlaps none."""
+        layers: list[list[Segment]] = []
+        for segment in sorted(self.segments, key=lambda segment: -np.count_nonzero(segment.mask)):
+            free = (layer for layer in layers if not any(_share_voxels(segment, other) for other in layer))
+            layer = next(free, None)
+            if layer is None:
+                layers.append([segment])
+            else:
+                layer.append(segment)
+        return [replace(self, segments=tuple(layer)) for layer in layers]
+
+    def label_map(self) -> Volume:
+        """All segments on the whole grid by their numbers; where they share voxels the smaller one is shown."""
+        largest = max((segment.number for segment in self.segments), default=0)
+        array = np.zeros((1, *self.geometry.shape), np.min_scalar_type(largest))
+        for segment in sorted(self.segments, key=lambda segment: -np.count_nonzero(segment.mask)):
+            array[0][segment.box][segment.mask] = segment.number
+        return Volume(array, self.geometry, "labels", "labels")
+
     def mask_of(self, segment: Segment) -> Volume:
         """One segment on the whole grid: labels of uint8, 1 inside."""
         array = np.zeros((1, *self.geometry.shape), np.uint8)

@@ -13,7 +13,7 @@ from segue.dicom import scan
 from segue.images import is_image
 from segue.prepare import Finding
 from segue.train import Run
-from segue.view.room import Room, files_room, room_of_dataset, runs_room
+from segue.view.room import NothingToShowError, Room, files_room, room_of_dataset, runs_room
 
 CHECKS = Path("checks")
 
@@ -38,23 +38,19 @@ def open_room(what: Sequence[str], data: Path = Path("data")) -> Room:
         return _of_one(what[0], data)
     if wrong := [name for name, path in zip(what, paths, strict=True) if not path.exists()]:
         raise UsageError("no such file", where=wrong[0], remedy="check the path")
-    folders = [name for name, path in zip(what, paths, strict=True) if path.is_dir() and not _is_series(path)]
+    folders = [name for name, path in zip(what, paths, strict=True) if path.is_dir() and not scan(path)]
     if folders:
         raise UsageError(
             "several things that do not belong together",
             where=", ".join(what[:4]),
             value=f"{folders[0]} is a folder",
-            remedy="open several runs, or several images, or one dataset or folder",
+            remedy="open several runs, or several images or DICOM series, or one dataset or folder",
         )
     return files_room(paths, paths[0].name if len(paths) == 1 else f"{len(paths)} files")
 
 
 def _is_file(path: Path) -> bool:
     return path.is_file() and path.suffix not in (".yaml", ".yml")
-
-
-def _is_series(folder: Path) -> bool:
-    return len(scan(folder)) == 1
 
 
 def _of_one(reference: str, data: Path) -> Room:
@@ -66,13 +62,13 @@ def _of_one(reference: str, data: Path) -> Room:
         if is_known(reference) or not folder.is_dir():
             raise
         images = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
-        if images:
-            say(f"{reference}: not a dataset with a card; each of its {len(images)} images is shown by itself")
-            return files_room(images, folder.resolve().name)
-        series = [found for found in scan(folder) if found.frames]
-        if len(series) == 1:
-            return files_room([folder], folder.resolve().name)
-        raise error
+        try:
+            room = files_room([*images, folder], folder.resolve().name)  # and the DICOM series in it
+        except NothingToShowError:
+            raise error from None
+        if len(room.cases) > 1:
+            say(f"{reference}: not a dataset with a card; its images are shown by themselves")
+        return room
 
 
 def _findings_of(dataset: Dataset) -> list[Finding]:

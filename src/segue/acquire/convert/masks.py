@@ -20,8 +20,7 @@ from segue.dicom import (
     referenced_series,
     structure_frame,
 )
-from segue.images.labels import label_type
-from segue.volume import Geometry, Volume
+from segue.volume import Geometry
 
 if TYPE_CHECKING:
     from segue.acquire.convert.study import Work
@@ -167,22 +166,12 @@ def _write(work: Work, drawn: _Drawn, name: str, *, resampled: bool = False) -> 
         facts["resampled_to"] = "PET.nii.gz"
     if overlaps:
         facts["where_segments_overlap"] = "the smaller one is shown"
-    work.write(series, _label_map(masks), name, facts)
+    work.write(series, masks.label_map(), name, facts)
     if not overlaps:
         return
     for segment in masks.segments:
         alone = f"{name}_{segment.number:02d}_{slug(segment.name)}".rstrip("_")
         work.write(series, masks.mask_of(segment), alone, {"labels": {"1": segment.name}, "image": image})
-
-
-def _label_map(masks: MaskSet) -> Volume:
-    """All segments in one volume; where they share voxels the smaller one lies on top."""
-    numbers = np.array([segment.number for segment in masks.segments])
-    array = np.zeros(masks.geometry.shape, label_type(numbers))
-    for segment in sorted(masks.segments, key=lambda segment: -np.count_nonzero(segment.mask)):
-        box = tuple(slice(a, a + n) for a, n in zip(segment.start, segment.mask.shape, strict=True))
-        array[box][segment.mask] = segment.number
-    return Volume(array[None], masks.geometry, "labels", "labels")
 
 
 def _free(work: Work, name: str) -> str:

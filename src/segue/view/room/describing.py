@@ -25,13 +25,15 @@ def described(room: Room, number: int, cache: VolumeCache) -> dict[str, Any]:
     """
     case = room.cases[number]
     images, masks = case.sheets()
+    own = dict.fromkeys(name for sheet in masks for name in (sheet.labels or {}).values())
+    colours = label_colours([*dict.fromkeys([*room.labels.values(), *own])])
     # Unpacking and packing leave the interpreter: image and mask at once take as long as the larger one.
     with ThreadPoolExecutor(2) as pool:
         told_images = list(
             pool.map(lambda place: _image(room, number, place, images[place], cache), range(len(images)))
         )
         told_masks = list(
-            pool.map(lambda place: _mask(number, place, masks[place], cache, room.labels), range(len(masks)))
+            pool.map(lambda place: _mask(number, place, masks[place], cache, room.labels, colours), range(len(masks)))
         )
     return {
         "id": case.id,
@@ -54,10 +56,11 @@ def _image(room: Room, number: int, place: int, sheet: Sheet, cache: VolumeCache
         ready = cache.ready(sheet, labels=False)
     except (SegueError, MemoryError, ValueError) as error:
         return {"name": sheet.name, "problem": _in_words(error)}
-    low, high = _window(room, sheet, ready)
+    unit = ready.unit if sheet.unit == "arbitrary" else sheet.unit
+    low, high = _window(room, unit, ready)
     return {
         "name": sheet.name,
-        "unit": "" if sheet.unit == "arbitrary" else sheet.unit,
+        "unit": "" if unit == "arbitrary" else unit,
         "colour": sheet.colour,
         "min": low,
         "max": high,
@@ -65,13 +68,16 @@ def _image(room: Room, number: int, place: int, sheet: Sheet, cache: VolumeCache
     }
 
 
-def _mask(number: int, place: int, sheet: Sheet, cache: VolumeCache, labels: Mapping[int, str]) -> dict[str, Any]:
+def _mask(
+    number: int, place: int, sheet: Sheet, cache: VolumeCache, labels: Mapping[int, str], colours: Mapping[str, str]
+) -> dict[str, Any]:
     try:
         ready = cache.ready(sheet, labels=True)
     except (SegueError, MemoryError, ValueError) as error:
         return {"name": sheet.name, "run": sheet.run, "problem": _in_words(error)}
+    labels = labels if sheet.labels is None else sheet.labels
     names = {n: labels.get(n, f"label {n}") for n in (labels or range(1, int(ready.high) + 1))}
-    colours = label_colours(list(names.values()))
+    colours = label_colours(list(names.values())) | dict(colours)
     return {
         "name": sheet.name,
         "run": sheet.run,
@@ -95,11 +101,11 @@ def _places(number: int, kind: str, place: int, ready: Ready) -> dict[str, Any]:
     }
 
 
-def _window(room: Room, sheet: Sheet, ready: Ready) -> tuple[float, float]:
-    if sheet.unit == "HU":
+def _window(room: Room, unit: str, ready: Ready) -> tuple[float, float]:
+    if unit == "HU":
         window = window_for(room.labels.values(), room.title)
         return window.low, window.high
-    return _SUV_WINDOW if sheet.unit == "SUV" else (ready.low, ready.high)
+    return _SUV_WINDOW if unit == "SUV" else (ready.low, ready.high)
 
 
 def _in_words(error: Exception) -> str:

@@ -1,34 +1,25 @@
-"""Rooms of runs, of a dataset, and of single files."""
+"""Rooms of runs and of a dataset."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from segue.catalogue import Card, Case, Dataset, Recoded, Row, label_files, label_form, stored_mask
 from segue.core.errors import DataError
-from segue.images import image_stem, read, read_geometry, read_labels
+from segue.images import read_labels
 from segue.predict import mask_path
 from segue.prepare import Finding, read_channels, read_mask
 from segue.train import Run
 from segue.view.colours import is_colour
 from segue.view.facts import RunFacts, read_facts
-from segue.view.levels import MOST_VOXELS
+from segue.view.room.files import single
 from segue.view.room.shelf import Room, RoomCase, Sheet
 from segue.view.words import count
-from segue.volume import Geometry, Volume
+from segue.volume import Volume
 
 _PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
-_MOST_LABELS = 256
-_SLICES = 24
-# Of neighbours in a label map that are equal, at least: a photograph has as few numbers, but mixed.
-_EVEN = 0.8
 
 
 def room_of_dataset(dataset: Dataset, findings: Iterable[Finding] = ()) -> Room:
@@ -36,8 +27,9 @@ def room_of_dataset(dataset: Dataset, findings: Iterable[Finding] = ()) -> Room:
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.case, []).append(finding)
+    apart = dataset.has_own_split  # goes through all cases, so not once per case
     cases = [
-        _case(case, dataset.card, split=case.split if dataset.has_own_split else "", findings=found.get(case.id, []))
+        _case(case, dataset.card, split=case.split if apart else "", findings=found.get(case.id, []))
         for case in _all_of(dataset)
     ]
     by_card = len(dataset.left_out) - len(dataset.set_aside)
@@ -246,7 +238,7 @@ def _images(case: Case, card: Card) -> list[Sheet]:
         channel = card.channels[number]
         image = case.images[place] if len(case.images) == len(present) else None
         if isinstance(image, Path):
-            sheets.append(Sheet(channel.name, (image,), partial(_single, image), "image", image, channel.unit))
+            sheets.append(Sheet(channel.name, (image,), partial(single, image), "image", image, channel.unit))
         else:
             read_one = partial(_channel, case, card, number)
             form = ["channel", number, [_row_of(i) for i in case.images], list(case.absent), card.dimension]
@@ -257,123 +249,3 @@ def _images(case: Case, card: Card) -> list[Sheet]:
 def _channel(case: Case, card: Card, number: int) -> Volume:
     volume = read_channels(case, card)
     return Volume(volume.array[number : number + 1], volume.geometry, volume.kind, card.channels[number].unit)
-
-
-def _single(path: Path) -> Volume:
-    volume = read(path)
-    return volume if len(volume.array) == 1 else Volume(volume.array[:1], volume.geometry, volume.kind, volume.unit)
-
-
-@dataclass
-class _Group:
-    """Files that are shown together: images on one grid, and masks on it."""
-
-    geometry: Geometry
-    images: list[Path]
-    masks: list[Path]
-
-
-def files_room(paths: Sequence[Path], title: str) -> Room:
-    """Single images; a label map on the grid of an image is laid over it, CT and PET on one grid are one case.
-
-    A label map holds few whole numbers, evenly; it belongs to the image on its grid whose name is most like its own.
-
-    Raises:
-        DataError: the first file whose header cannot be read.
-    """
-    groups: list[_Group] = []
-    masks: list[tuple[Path, Geometry]] = []
-    for path in paths:
-        geometry = read_geometry(path)
-        if not path.is_dir() and looks_like_labels(path):
-            masks.append((path, geometry))
-            continue
-        mates = [g for g in groups if _same_study(g.images[0], path) and g.geometry.difference(geometry) is None]
-        if mates:
-            mates[0].images.append(path)
-        else:
-            groups.append(_Group(geometry, [path], []))
-    for path, geometry in masks:
-        fitting = [group for group in groups if group.geometry.difference(geometry) is None]
-        if fitting:
-            max(fitting, key=lambda group: _likeness(group.images[0], path)).masks.append(path)
-        else:
-            groups.append(_Group(geometry, [path], [path]))  # its numbers in grey, under the colours of its labels
-    names = _short_names([group.images[0] for group in groups])
-    cases = [
-        RoomCase(name, partial(_file_sheets, tuple(group.images), tuple(group.masks)))
-        for name, group in zip(names, groups, strict=True)
-    ]
-    return Room(title, "files", cases)
-
-
-def _file_sheets(images: Sequence[Path], masks: Sequence[Path]) -> tuple[list[Sheet], list[Sheet]]:
-    shown = []
-    for path in images:
-        colour = not path.is_dir() and _in_colour(path)
-        read_it = partial(read, path) if colour else partial(_single, path)
-        unit = "SUV" if image_stem(path).upper().startswith("SUV") else _unit_of(path)
-        shown.append(Sheet(image_stem(path), (path,), read_it, "image", None if colour else path, unit, colour))
-    overlays = [Sheet(image_stem(path), (path,), partial(read_labels, path), "mask", path) for path in masks]
-    return shown, overlays
-
-
-def _in_colour(path: Path) -> bool:
-    from segue.images import read_header
-
-    header = read_header(path)
-    return header.channels == 3 and header.dtype == np.uint8
-
-
-def _unit_of(path: Path) -> str:
-    """HU where a file is named like a CT: nothing else tells it before the voxels are read."""
-    words = re.split(r"[^a-z]+", image_stem(path).lower())
-    return "HU" if any(word in ("ct", "ctres") for word in words) else "arbitrary"
-
-
-def looks_like_labels(path: Path) -> bool:
-    """Whether a file holds few whole numbers from 0, each in patches: a label map, most likely.
-
-    A file that is too large to be read just for that is taken for an image.
-    """
-    if math.prod(read_geometry(path).shape) > MOST_VOXELS or _in_colour(path):
-        return False
-    array = _single(path).array[0]
-    step = max(1, array.shape[2] // _SLICES)
-    some = array[:, :, ::step]  # enough for what most images betray at once; the rest is asked only of likely ones
-    if some.dtype.kind == "f" and not (np.isfinite(some).all() and (some == np.rint(some)).all()):
-        return False
-    if array.min() != 0 or not 1 <= array.max() < 1000 or len(np.unique(some)) > _MOST_LABELS:
-        return False
-    return bool((some[1:] == some[:-1]).mean() > _EVEN)
-
-
-def _same_study(one: Path, other: Path) -> bool:
-    """Whether two names tell channels of one study, not two patients: they differ in words, not in numbers."""
-    if one.parent != other.parent:
-        return False
-    first, second = image_stem(one), image_stem(other)
-    if re.sub(r"_\d{4}$", "", first) == re.sub(r"_\d{4}$", "", second):
-        return True
-    return _worded(first) != _worded(second)
-
-
-def _worded(stem: str) -> str:
-    """A name without its numbers; T1 and T2 are words."""
-    return re.sub(r"\d+", "#", re.sub(r"(?<![a-z])t([12])", lambda m: "t" + "ab"[int(m[1]) - 1], stem.lower()))
-
-
-def _likeness(image: Path, mask: Path) -> tuple[bool, int]:
-    a, b = image_stem(image), image_stem(mask)
-    same = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return image.parent == mask.parent, same
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Stems, with as many folders before them as tell them apart."""
-    depth = 0
-    while True:
-        names = ["/".join([*path.resolve().parts[-1 - depth : -1], image_stem(path)]) for path in paths]
-        if len(set(names)) == len(names) or depth > 12:
-            return names
-        depth += 1

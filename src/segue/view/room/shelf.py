@@ -24,7 +24,9 @@ class Sheet:
         read: the volume with one channel, or three where ``colour``.
         form: what is made of the files: changes where the volume would.
         stored: the file that has just this content, where there is one.
+        unit: of the values; what is ``"arbitrary"`` here may have one that only its reader knows.
         run: of a prediction, the number of its run.
+        labels: of a mask that brings names of its own; else those of the room hold.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Sheet:
     unit: str = "arbitrary"
     colour: bool = False
     run: int | None = None
+    labels: Mapping[int, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from segue.volume import Volume
 # full one would take minutes, and is drawn when asked for.
 LEVELS = {"first": 1 << 21, "middle": 1 << 24, "full": MOST_VOXELS}
 
-_VERSION = 2
+_VERSION = 3
 _MOST_BYTES = 10_000_000_000
 _PERCENTILES = (1.0, 99.0)
 _SAMPLE = 500_000
@@ -49,6 +49,7 @@ class Ready:
         coarse: how many voxels along each axis are one in each of them.
         low, high: the 1st and 99th percentile of an image's values; of labels the least and the largest number.
         shape, spacing_mm: of the volume as it is stored.
+        unit: of its values, as its reader found it.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Ready:
     spacing_mm: tuple[float, float, float]
     low: float
     high: float
+    unit: str
 
 
 class VolumeCache:
@@ -129,6 +131,7 @@ class VolumeCache:
             key, {level: path for level, path in files.items() if path is not None},
             {level: tuple(factors) for level, factors in told["coarse"].items()},
             tuple(told["shape"]), tuple(told["spacing_mm"]), told["low"], told["high"],
+            told["unit"],
         )  # fmt: skip
 
     def _make(self, sheet: Sheet, key: str, labels: bool) -> Ready:
@@ -153,6 +156,7 @@ class VolumeCache:
             "spacing_mm": grid.spacing_mm,
             "low": low,
             "high": high,
+            "unit": volume.unit,
         }
         write_json(folder / "volume.json", told)
         found = self._found(sheet, key, json.loads((folder / "volume.json").read_text(encoding="utf-8")))

@@ -117,8 +117,9 @@ export function viewing(element, { windows, moved, said }) {
       if (!(await fill(told, levels[0], runs, at, mine))) return
       drawn(opened.map(({ viewer }) => viewer))
       if (!at && opened.length) toLabels(opened[0].viewer)
-      // With a graphics card the middle level would only be in the way, without one the full one is.
-      const rest = levels.slice(1).filter((level) => level !== (drawsSlowly() ? "full" : "middle"))
+      // With a graphics card the middle level would only be in the way, without one the full one is, where it is larger.
+      const last = drawsSlowly() && levels.includes("middle") ? "middle" : "full"
+      const rest = levels.slice(1).filter((level) => level === last)
       said(resolutionOf(told, levels[0], rest.at(-1) === "full"))
       const finer = async (level) => {
         await painted()

@@ -221,12 +221,13 @@ export class Panel {
       })
       foot.push(all)
     })
-    // One row for a number, whichever of the maps has it.
+    // One row for a label, whichever of the maps has it: files of other makers call other things by the same number.
     const rows = new Map()
     viewer.overlays.forEach((overlay, column) =>
       overlay.labels.forEach((label, i) => {
-        if (!rows.has(label.number)) rows.set(label.number, { label, cells: viewer.overlays.map(() => null) })
-        rows.get(label.number).cells[column] = { overlay, label, place: i + 1 }
+        const key = `${label.number} ${label.name}`
+        if (!rows.has(key)) rows.set(key, { label, cells: viewer.overlays.map(() => null) })
+        rows.get(key).cells[column] = { overlay, label, place: i + 1 }
       }),
     )
     const body = make("tbody")
