@@ -36,8 +36,9 @@ def room_of_dataset(dataset: Dataset, findings: Iterable[Finding] = ()) -> Room:
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.case, []).append(finding)
+    own = dataset.has_own_split
     cases = [
-        _case(case, dataset.card, split=case.split if dataset.has_own_split else "", findings=found.get(case.id, []))
+        _case(case, dataset.card, split=case.split if own else "", findings=found.get(case.id, []))
         for case in _all_of(dataset)
     ]
     by_card = len(dataset.left_out) - len(dataset.set_aside)
