@@ -52,7 +52,7 @@ def make_run(folder: Path, channels: int = 1, spacing: tuple[float, float, float
         findings=[],
         shape=(16, 16, 16),
         spacing_mm=spacing,
-        channels=[ChannelStatistics(low=0, high=1, sample=[0.0, 1.0])] * channels,
+        channels=[ChannelStatistics(low=0, high=1, kind="<i2", packed=b"\0\0\1\0", whole=True)] * channels,
         label_voxels={2: 5},
     )
     made: Plan = plan(

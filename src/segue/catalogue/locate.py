@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def dataset_at(card: Card, folder: Path, source: Path | None = None) -> Dataset:
         card = card.model_copy(update={"title": f"Synthetic look-alike of: {card.title}"})
     ids = [case.id for case in cases]
     if len(set(ids)) != len(ids):
-        double = next(name for name in ids if ids.count(name) > 1)
+        double = next(one for one, other in pairwise(ids) if one == other)  # they are sorted
         places = [case.files[0].relative_to(folder).as_posix() for case in cases if case.id == double]
         raise DataError(
             "two cases have the same name",

@@ -284,6 +284,7 @@ def open_cluster(text: str, memory_gb: float | None = None) -> Iterator[Cluster]
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
+        "distributed.worker.profile.enabled": False,  # it looks at each worker a hundred times a second
         "distributed.comm.timeouts.connect": f"{_CONNECT_S:.0f}s",
     }
     # What happens to workers is told here, in one line each.

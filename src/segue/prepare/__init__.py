@@ -3,7 +3,7 @@
 from segue.prepare.cache import PreparedCase, PrepareTask, prepare_case, prepared_folder, prepared_image
 from segue.prepare.choices import Budget, Machine, Measured, Network, Normalisation, Plan, PlanOverrides
 from segue.prepare.duplicates import find_twins, signatures, thumbnail, twin_findings
-from segue.prepare.examine import Examination, ExamineTask, examine, unread
+from segue.prepare.examine import Examination, ExamineTask, examine, sample_share, unread
 from segue.prepare.fingerprint import Extremes, Fingerprint, fingerprint
 from segue.prepare.measure import array_digests, measure_arrays
 from segue.prepare.plan import plan
@@ -65,6 +65,7 @@ __all__ = [
     "prepared_image",
     "read_channels",
     "read_mask",
+    "sample_share",
     "signatures",
     "sized_case",
     "sized_image",

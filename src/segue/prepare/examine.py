@@ -6,11 +6,11 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Integer, Num
-from pydantic import BaseModel
+from jaxtyping import Float64, Integer, Num
+from pydantic import BaseModel, ConfigDict
 
 from segue.catalogue import Card, Case, Label, Masks, Row, label_files, label_form, stored_mask
 from segue.core.errors import DataError
@@ -28,23 +28,53 @@ from segue.prepare.unpacked import read_to_examine
 from segue.prepare.voxels import counts_of, percentiles, where
 from segue.volume import Volume
 
-_VERSION = 5
+_VERSION = 6
 _SAMPLED_VOXELS = 10_000
+# Of all cases together, of each channel: 2,000 full samples, 40 to 160 MB.
+_POOLED_VALUES = 2_000 * _SAMPLED_VOXELS
+# The least types that hold the values of images as they are, little-endian.
+_SampleType = Literal["<i2", "<f4", "<f8"]
 
 
 class ChannelStatistics(BaseModel):
     """Of one channel: range, and a sample of the values inside the foreground (else inside the whole image).
 
     Attributes:
+        kind, packed: the sample's values as numpy has them, in the least type that holds them exactly: as a list of
+            Python's floats they would take 4 to 16 times the memory.
+        whole: all values of the sample are whole numbers.
         levels: percentiles of the whole image (:data:`segue.prepare.quality.intensities.LEVELS`).
         at_high: part of the voxels that have the greatest value.
     """
 
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
     low: float
     high: float
-    sample: list[float]
+    kind: _SampleType
+    packed: bytes
+    whole: bool
     levels: list[float] = []
     at_high: float = 0.0
+
+    @property
+    def sample(self) -> Float64[np.ndarray, " n"]:
+        return np.frombuffer(self.packed, self.kind).astype(np.float64)
+
+    def thinned(self, share: float) -> ChannelStatistics:
+        """The same with so large a part of the sample, from 0 to 1, evenly over it; one value at least."""
+        values = np.frombuffer(self.packed, self.kind)
+        count = math.ceil(share * len(values))
+        if count >= len(values):
+            return self
+        return self.model_copy(update={"packed": values[np.arange(count) * len(values) // count].tobytes()})
+
+
+def packed(sample: Float64[np.ndarray, " n"]) -> tuple[_SampleType, bytes]:
+    """A sample as :class:`ChannelStatistics` keeps it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = ((kind, sample.astype(kind)) for kind in get_args(_SampleType))
+        return next((kind, values.tobytes()) for kind, values in stored if np.array_equal(values, sample))
 
 
 class Examination(BaseModel):
@@ -76,16 +106,32 @@ class Examination(BaseModel):
 
 @dataclass(frozen=True)
 class ExamineTask:
-    """What a worker needs to examine one case; ``needs_label``: an image without one is an error."""
+    """What a worker needs to examine one case.
+
+    Attributes:
+        needs_label: an image without one is an error.
+        share: the part of the samples that the answer has (see :func:`sample_share`); the cache has all of them.
+    """
 
     case: Case
     card: Card
     cache: Path | None = None
     needs_label: bool = False
+    share: float = 1.0
 
     @property
     def id(self) -> str:
         return self.case.id
+
+
+def sample_share(cases: int) -> float:
+    """The part of each case's samples that so many cases keep: all of them up to 2,000 cases.
+
+    Of more, each gives the same part, so that the pool of a channel stays at 20 million values and every case counts
+    in it as it did. A percentile of so many is known to a few hundredths of a percent of the values (the deviation of
+    its rank is at most 0.5 / sqrt(n)).
+    """
+    return min(1.0, _POOLED_VALUES / max(1, cases * _SAMPLED_VOXELS))
 
 
 def case_digest(case: Case) -> str:
@@ -132,9 +178,13 @@ def examine(task: ExamineTask) -> Examination:
         )
     try:
         with unchanged(case.files, case.id):
-            return _measured(task)
+            measured = _measured(task)
     except DataError as error:
         return unread(case, error)
+    if task.share >= 1:
+        return measured
+    channels = [channel and channel.thinned(task.share) for channel in measured.channels]
+    return measured.model_copy(update={"channels": channels})
 
 
 def _measured(task: ExamineTask) -> Examination:
@@ -197,7 +247,7 @@ def _examined(task: ExamineTask, digest: str) -> Examination:
         for number, array in enumerate(canonical.array)
     ]
     if facts and card.dimension == 3 and (first := channels[there[0]]) is not None and first.high > first.low:
-        look_for_emptiness(np.array(first.sample), first.low, facts, found)
+        look_for_emptiness(first.sample, first.low, facts, found)
     return Examination(
         case=case.id,
         patient=case.patient,
@@ -318,10 +368,14 @@ def _statistics(
         finite = array[np.isfinite(array)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     sample = (array.ravel() if places is None else array[places]).astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    kind, values = packed(sample)
     return ChannelStatistics(
         low=low,
         high=high,
-        sample=sample[np.isfinite(sample)].tolist(),
+        kind=kind,
+        packed=values,
+        whole=bool((sample == np.rint(sample)).all()),
         levels=list(percentiles(spread, LEVELS)) if spread.size else [],
         at_high=float(np.mean(spread >= high)) if spread.size else 0.0,
     )

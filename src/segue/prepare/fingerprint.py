@@ -108,7 +108,7 @@ def fingerprint(
         class_counts=count_classes(card, answers),
         absolute=has_absolute_values(card),
         eight_bit=all(
-            channel.low >= 0 and channel.high <= 255 and all(float(value).is_integer() for value in channel.sample)
+            channel.low >= 0 and channel.high <= 255 and channel.whole
             for e in sound
             for channel in e.channels
             if channel is not None
@@ -138,7 +138,7 @@ def _extremes(examinations: Sequence[Examination], channel: int) -> Extremes:
 
 
 def _intensities(card: Card, examinations: Sequence[Examination], channel: int) -> Intensities:
-    having = [(e.label_voxels, there.sample) for e in examinations if (there := e.channels[channel]) is not None]
+    having = [(any(e.label_voxels.values()), there) for e in examinations if (there := e.channels[channel]) is not None]
     if not having:
         raise DataError(
             "no training case has this channel",
@@ -147,8 +147,8 @@ def _intensities(card: Card, examinations: Sequence[Examination], channel: int) 
             remedy="bring its files, or take it out of 'channels' in the card",
         )
     # Cases without foreground sampled their whole image; they would drag the statistics to the background.
-    with_foreground = [sample for voxels, sample in having if any(voxels.values())]
-    values = np.concatenate([np.array(sample) for sample in with_foreground or [sample for _, sample in having]])
+    with_foreground = [there for has, there in having if has]
+    values = np.concatenate([there.sample for there in with_foreground or [there for _, there in having]])
     low, high = np.percentile(values, [0.5, 99.5])
     return Intensities(
         mean=float(values.mean()),

@@ -27,10 +27,11 @@ _QUICK_BYTES = 2_000_000_000
 _SIGNATURES = 2  # version of what is kept
 
 
-def part_of(dataset: Dataset, case: Case) -> str:
-    """Between which parts an image must not stand twice: the dataset's own splits, else the patients that folds are
-    drawn from."""
-    return case.split if dataset.has_own_split else f"{case.split}, patient {case.patient}"
+def parts_of(dataset: Dataset, cases: Sequence[Case]) -> list[str]:
+    """Between which parts an image must not stand twice, for each case: the dataset's own splits, else the patients
+    that folds are drawn from."""
+    own = dataset.has_own_split
+    return [case.split if own else f"{case.split}, patient {case.patient}" for case in cases]
 
 
 def twins_in_arrays(dataset: Dataset, cases: Sequence[Case], arrays: Path, thorough: bool) -> list[Finding] | None:
@@ -102,7 +103,7 @@ def _findings(
     has: np.ndarray,
     small: Callable[[int], np.ndarray],
 ) -> list[Finding]:
-    parts = [part_of(dataset, case) for case in cases]
+    parts = parts_of(dataset, cases)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(parts))}
     twins = find_twins(content, perceptual, has, np.array([numbers[part] for part in parts]), small)
     return twin_findings([case.id for case in cases], parts, twins)

@@ -30,6 +30,7 @@ from segue.prepare import (
     measure_arrays,
     open_stack,
     prepare_case,
+    sample_share,
     sized_case,
     stack_file,
     unread,
@@ -61,7 +62,8 @@ def examine_all(
     """Every case looked at once, in the order of ``cases``."""
     # Where some images are annotated, one without its mask is a mistake; a folder of images alone is not.
     annotated = bool(dataset.labelled)
-    tasks = [ExamineTask(case, dataset.card, cache, annotated and case.split == "train") for case in cases]
+    share = sample_share(len(cases))
+    tasks = [ExamineTask(case, dataset.card, cache, annotated and case.split == "train", share) for case in cases]
     with stage("check", len(tasks)) as shown:
         results = []
         for task, result in map_cases(examine, tasks, workers=workers_for(cases, workers)):
