@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segue.core.errors import SegueError
+from segue.core.files import storage_fault
 
 INTERRUPTED = 130
 _INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on\n"
@@ -62,6 +63,13 @@ def _guarded(call: Callable[[], object], traceback: bool) -> int:
     except Exception as error:
         if traceback:
             raise
+        # Libraries write too, each in its own way; a disk that is full is no bug wherever it is met.
+        fault = (
+            storage_fault(error, error.filename or "a file of this command") if isinstance(error, OSError) else error
+        )
+        if isinstance(fault, SegueError):
+            sys.stderr.write(f"error: {fault}\n")
+            return fault.exit_code
         sys.stderr.write(
             f"error: this is a bug in segue: {type(error).__name__}: {error}\n"
             "  -> run the command again with --traceback and report what it prints\n"

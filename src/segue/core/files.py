@@ -44,7 +44,8 @@ def atomic_path(target: Path | str, *, lasting: bool = True) -> Iterator[Path]:
     except OSError as error:
         raise storage_fault(error, target) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk it never was, and may not even be looked for
+            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -78,12 +79,20 @@ def link(path: Path, target: Path) -> bool:
 
 def storage_fault(error: OSError, target: Path | str) -> OSError | MachineError:
     """The readable form of a full or forbidden disk; any other error comes back as it is."""
-    if error.errno in _DISK_FULL:
+    # numpy's way of writing arrays does not say why it wrote less than it was asked for.
+    if error.errno in _DISK_FULL or (error.errno is None and "requested and" in str(error)):
         return MachineError(
             "the disk is full; what was complete before is kept",
             where=target,
             value=free_space(Path(target)),
             remedy="free some space or choose another folder, then run the same command again: it continues",
+        )
+    if error.errno == errno.EFBIG:
+        return MachineError(
+            "the file may not be as large on this disk",
+            where=target,
+            value=error.strerror,
+            remedy="choose a folder on another disk, or have the limit on the size of files raised (ulimit -f)",
         )
     if error.errno in _NOT_ALLOWED:
         return MachineError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
@@ -204,7 +205,8 @@ def _place(role: str, place: Path | None) -> Iterator[Symptom]:
     try:
         speed = _written_mb_s(here, min(_WRITTEN, free // 4))
     except OSError as error:
-        remedy = "take another folder, or have its rights changed" if free > _WRITTEN else "make room on this disk"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room on this disk" if full else "take another folder, or have its rights changed"
         yield Symptom(role, f"{value}, cannot be written: {error.strerror}", "wrong", remedy)
         return
     value += f", written at {speed:.0f} MB/s"

@@ -6,12 +6,13 @@ that stand in it are ever replaced or removed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from segue.core.errors import UsageError
+from segue.core.errors import MachineError, UsageError
 from segue.core.files import storage_fault, write_text
 
 JOURNAL = ".segue-export.jsonl"
@@ -50,7 +51,7 @@ class Entry:
 
 
 class Journal:
-    """The journal of ``folder``; nothing is written before the first :meth:`add`.
+    """The journal of ``folder``; nothing is written before :meth:`begin`.
 
     Raises:
         UsageError: the folder holds something else than an export of this dataset in this form.
@@ -78,6 +79,22 @@ class Journal:
         # A line that a kill cut short is ended first: the next one must not hang on it.
         self._before = self._head if not lines else "" if whole else "\n"
         self._untidy = not whole or len(lines) > len(self.entries) + 1
+
+    def begin(self) -> None:
+        """Say whose folder this is before anything lies in it: an export that ends at once goes on here too.
+
+        Raises:
+            MachineError: the disk is full or may not be written.
+        """
+        if self._before != self._head:
+            return
+        try:
+            write_text(self._path, self._head)
+        except MachineError:
+            with contextlib.suppress(OSError):
+                self._path.parent.rmdir()
+            raise
+        self._before = ""
 
     def add(self, case: str, entry: Entry) -> None:
         """Remember what became of a case.

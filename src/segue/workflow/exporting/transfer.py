@@ -136,6 +136,7 @@ def transfer(
             tasks.append(_Task(case, names[case.id], output, recipe, kept))
     linked = written = 0
     if tasks:
+        journal.begin()
         with stage("export", len(tasks)) as shown:
             for task, result in map_cases(_carried_out, tasks, workers=_workers(tasks, recipe, workers)):
                 before = journal.entries.get(task.id)
