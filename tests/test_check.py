@@ -470,7 +470,8 @@ def test_a_folder_without_a_card_is_compared_within_itself(test_data: Path, segu
     assert told(checked.findings, "broken.nii.gz", "error")
     assert not any(told(checked.findings, f"{name}.nii.gz") for name in ("x_seg", "y_mask", "z_label"))
     assert all(f.what and f.value and f.remedy for f in checked.findings)
-    assert "17 looked at: 1 errors" in segue("check", folder, "-o", tmp_path / "out", code=3)
+    done = segue("check", folder, "-o", tmp_path / "out")
+    assert done.returncode == 3 and "17 looked at: 1 errors" in done.stdout
     page = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
     assert "Spacing of volumes" in page and page.count("data:image/png") >= 3
 
