@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 from collections.abc import Sequence
@@ -12,16 +13,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import segue as segue_package
 from conftest import Segue
 from damage import change, copied, shifted, voxels
-from segue.catalogue import Card, Case, Verdict, open_dataset, write_verdicts
+from segue.catalogue import Card, Case, Dataset, Verdict, open_dataset, write_verdicts
 from segue.core.errors import UsageError
 from segue.images import read
 from segue.prepare import ExamineTask, Finding, dataset_findings, examine, grouped
 from segue.prepare.quality.labels import measure_labels, sided_pairs
 from segue.volume import Geometry
 from segue.workflow.check_tables import finding_lines, write_tables
-from segue.workflow.checking import CheckResult, check, check_dataset
+from segue.workflow.checking import CheckResult, check, check_dataset, known_findings
 from segue.workflow.repairing import repair
 
 
@@ -425,3 +427,75 @@ def test_labels_are_measured_whatever_their_numbers(kind: type, shape: tuple[int
         assert one.specks == ((sizes <= 10) & (sizes < 0.01 * sizes.max())).sum()
         assert np.allclose(one.centre_mm, np.array(ndimage.center_of_mass(there)) * [1, 2, 3])
         assert one.ml == pytest.approx(there.sum() * 0.006)
+
+
+def test_inverted_grey_values_are_found_by_the_others_and_by_their_rim(test_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hippocampi"
+    names = copied(test_data / "msd" / "Task04_Hippocampus", folder, 16)
+
+    def negative(array: np.ndarray) -> np.ndarray:
+        return (array.max() - array).astype(array.dtype)
+
+    for name in names[3:5]:
+        change(folder, name, "imagesTr", voxels(negative))
+    found = [f for f in check(str(folder), tmp_path).findings if "look inverted" in f.what]
+    assert sorted(f.case for f in found) == sorted(names[3:5])
+    assert all(f.severity == "warning" and f.value and f.remedy for f in found)
+    for image, share in (("totalsegmentator/example_ct_sm.nii.gz", "1% of its inside"), ("volumes/mha.mha", "12%")):
+        volume = read(test_data / image)
+        for array, wanted in ((volume.array, False), (negative(volume.array.astype(np.float32)), True)):
+            path = save(tmp_path / "one.nii.gz", array[0], volume.geometry.affine)
+            told_of = [f.value or "" for f in check(str(path)).findings if "look inverted" in f.what]
+            assert bool(told_of) == wanted, image
+            assert share in "".join(told_of) or not wanted
+
+
+def test_a_folder_without_a_card_is_compared_within_itself(test_data: Path, segue: Segue, tmp_path: Path) -> None:
+    folder, task = tmp_path / "mixed", test_data / "msd" / "Task04_Hippocampus"
+    paths = sorted((task / "imagesTr").glob("*.nii.gz"))[:12]
+    for number, path in enumerate(paths):
+        volume = read(path)
+        affine = volume.geometry.affine @ np.diag([4.0, 4, 4, 1]) if number == 4 else volume.geometry.affine
+        array = volume.array[0].max() - volume.array[0] if number == 7 else volume.array[0]
+        save(folder / f"volume{number}.nii.gz", array, affine)
+    save(folder / "again.nii.gz", read(paths[2]).array[0], read(paths[2]).geometry.affine)
+    (folder / "broken.nii.gz").write_bytes(b"no image")
+    for name in ("x_seg", "y_mask", "z_label"):  # of no image: nobody can tell what this folder holds
+        (folder / f"{name}.nii.gz").write_bytes((task / "labelsTr" / paths[0].name).read_bytes())
+    checked = check(str(folder), tmp_path)
+    assert checked.dataset is None and checked.looked_at == 17
+    assert "spacing unlike the other cases'" in "".join(told(checked.findings, "volume4.nii.gz"))
+    assert "look inverted" in "".join(told(checked.findings, "volume7.nii.gz"))
+    assert "the same image is here twice (as volume2.nii.gz)" in "".join(told(checked.findings, "again.nii.gz"))
+    assert told(checked.findings, "broken.nii.gz", "error")
+    assert not any(told(checked.findings, f"{name}.nii.gz") for name in ("x_seg", "y_mask", "z_label"))
+    assert all(f.what and f.value and f.remedy for f in checked.findings)
+    done = segue("check", folder, "-o", tmp_path / "out")
+    assert done.returncode == 3 and "17 looked at: 1 errors" in done.stdout
+    page = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
+    assert "Spacing of volumes" in page and page.count("data:image/png") >= 3
+
+
+def test_every_finding_in_the_source_has_a_value_and_a_remedy() -> None:
+    """A finding that is made without one of them is found here, whatever data it needs to be seen."""
+    source = Path(segue_package.__file__).parent
+    made = 0
+    for path in [*source.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("found", "Finding"):
+                continue
+            if path.name == "reporting.py":
+                continue  # it hands on what it is given
+            named = {keyword.arg for keyword in node.keywords}
+            made += 1
+            assert len(node.args) >= 4 or named >= {"value", "remedy"}, f"{path.name}:{node.lineno}"
+    assert made > 50
+
+
+def test_a_defect_that_all_cases_share_is_told(tmp_path: Path) -> None:
+    mine = card(("CT", "HU"), defects=[{"what": "labels of this edition have other numbers"}])
+    path = save(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(0, 50, (8, 8, 8)).astype(np.float32))
+    findings = known_findings(Dataset(mine, tmp_path, (Case("a", "a", (path,)),)))
+    assert [(f.severity, f.case, f.what) for f in findings] == [
+        ("note", "", "labels of this edition have other numbers")
+    ]

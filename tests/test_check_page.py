@@ -55,7 +55,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> CheckFacts:
     findings.append(Finding(case=HOSTILE, severity="error", what=HOSTILE, value=HOSTILE, remedy=HOSTILE))
     verdicts = {"c03": Verdict("c03", "accept")}
     dataset = Dataset(card, folder, tuple(cases), verdicts=verdicts)
-    return CheckFacts("balls", 12, findings, dataset, looked)
+    return CheckFacts("balls", 12, findings, dataset, [(dataset, looked)])
 
 
 @pytest.fixture

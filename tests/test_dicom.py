@@ -645,7 +645,8 @@ def test_changed_bytes_of_a_header_never_end_in_a_traceback(tmp_path: Path) -> N
 
 def test_a_folder_of_one_series_is_an_image(test_data: Path) -> None:
     from segue.images import read
-    from segue.workflow.checking import check, check_series
+    from segue.workflow.checking import check
+    from segue.workflow.checking_images import look_at_series
 
     folder = test_data / "sts001-raw-pet" / "image"
     assert read(folder).geometry.shape == (128, 128, 267)
@@ -654,5 +655,8 @@ def test_a_folder_of_one_series_is_an_image(test_data: Path) -> None:
     checked = check(str(test_data / "sts-petct" / "dicom"))
     assert checked.looked_at > 2
     assert not checked.errors  # the structure sets beside the images are noted
-    checked = check_series(scan(test_data / "dicom" / "dicom2nifti" / "failing"), "failing")
-    assert any("14.00" in str(finding) for finding in checked.errors)
+    failing = test_data / "dicom" / "dicom2nifti" / "failing"
+    findings, _ = look_at_series(scan(failing), failing)
+    assert any("14.00" in str(finding) for finding in findings if finding.severity == "error")
+    twice, _ = look_at_series(scan(failing) * 2, failing)
+    assert {finding.case for finding in twice}.isdisjoint(finding.case for finding in findings)  # the place is added

@@ -18,10 +18,11 @@ from segue.core.files import content_key, known_digest, unchanged, write_text
 from segue.core.seeds import generator
 from segue.images import NIFTI_SUFFIXES, digest_of, read_forms, read_header, suffix_of
 from segue.prepare.duplicates import signature
-from segue.prepare.quality.finding import Finding
+from segue.prepare.quality.finding import MEND, Finding
 from segue.prepare.quality.geometry import look_at_axes, look_at_extent, look_at_header, look_at_noise
 from segue.prepare.quality.intensities import LEVELS, look_at_unit, spread_sample
 from segue.prepare.quality.labels import LabelFacts, look_for_emptiness, measure_labels
+from segue.prepare.quality.likeness import look_for_bright_rim, thumbnail
 from segue.prepare.quality.reporting import Found
 from segue.prepare.reading import read_mask
 from segue.prepare.unpacked import read_to_examine
@@ -45,6 +46,7 @@ class ChannelStatistics(BaseModel):
         whole: all values of the sample are whole numbers.
         levels: percentiles of the whole image (:data:`segue.prepare.quality.intensities.LEVELS`).
         at_high: part of the voxels that have the greatest value.
+        thumbnail: the image, very small (:func:`segue.prepare.quality.likeness.thumbnail`).
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -56,6 +58,7 @@ class ChannelStatistics(BaseModel):
     whole: bool
     levels: list[float] = []
     at_high: float = 0.0
+    thumbnail: list[float] = []
 
     @property
     def sample(self) -> Float64[np.ndarray, " n"]:
@@ -207,7 +210,8 @@ def _measured(task: ExamineTask) -> Examination:
 def unread(case: Case, error: DataError) -> Examination:
     """What is known of a case that could not be looked at: why."""
     value = ", ".join(part for part in (error.where, error.value) if part and part != case.id)
-    finding = Finding(case=case.id, severity="error", what=error.what, value=value, remedy=error.remedy)
+    remedy = error.remedy or MEND
+    finding = Finding(case=case.id, severity="error", what=error.what, value=value, remedy=remedy)
     return Examination(case=case.id, patient=case.patient, findings=[finding])
 
 
@@ -217,7 +221,12 @@ def _examined(task: ExamineTask, digest: str) -> Examination:
     image = read_to_examine(case, card, digest, task.cache)
     there = case.present(len(card.channels))
     for number in case.absent:
-        found("note", f"channel {card.channels[number].name} is missing", "it is optional")
+        found(
+            "note",
+            f"channel {card.channels[number].name} is missing",
+            "it is optional",
+            "nothing: the network is told that it is missing",
+        )
     ranges = [(array.min(), array.max()) for array in image.array]
     for number in there:
         _look_at_values(card.channels[number].name, image.array[number], ranges[number], found)
@@ -231,6 +240,8 @@ def _examined(task: ExamineTask, digest: str) -> Examination:
     for number in there:
         low, high = ranges[number]
         look_at_unit(card.channels[number], spread[number], float(low), float(high), found)
+        if card.dimension == 3:
+            look_for_bright_rim(card.channels[number].name, image.array[number], found)
     labels = None
     facts: dict[int, LabelFacts] = {}
     voxels: dict[int, int] = {}
@@ -243,7 +254,7 @@ def _examined(task: ExamineTask, digest: str) -> Examination:
     mask = None if labels is None else labels.oriented("RAS").array[0]
     places = _sampled(canonical.geometry.shape, mask, card.ignore_label, case.id)
     channels = [
-        _statistics(array, ranges[number], places, spread[number]) if number in there else None
+        statistics(array, ranges[number], places, spread[number]) if number in there else None
         for number, array in enumerate(canonical.array)
     ]
     if facts and card.dimension == 3 and (first := channels[there[0]]) is not None and first.high > first.low:
@@ -324,11 +335,20 @@ def _look_at_labels(case: Case, card: Card, image: Volume, found: Found) -> tupl
             size=sum(unknown.values()),
         )
     voxels = {number: present.get(number, 0) for number in card.labels}
-    drawn = [card.labels[number] for number in case.unlabelled if present.get(number)]
-    if drawn:
-        found("warning", "labels that nobody draws in this kind of image are there", ", ".join(drawn))
+    if any(present.get(number) for number in case.unlabelled):
+        found(
+            "warning",
+            "labels that nobody draws in this kind of image are there",
+            ", ".join(f"{card.labels[n]} in {present[n]} voxels" for n in case.unlabelled if present.get(n)),
+            "look at the mask: it may be of another kind of image, or 'groups' in the card is wrong about this one",
+        )
     if not any(voxels.values()):
-        found("note", "nothing is labelled in this case", "0 foreground voxels")
+        found(
+            "note",
+            "nothing is labelled in this case",
+            "0 foreground voxels",
+            "nothing, if there is nothing to label: the case teaches and measures what is no label",
+        )
     return labels, voxels
 
 
@@ -357,12 +377,13 @@ def _sampled(
     return None if size <= _SAMPLED_VOXELS else np.unravel_index(some(size), shape)
 
 
-def _statistics(
+def statistics(
     array: Num[np.ndarray, "i j k"],
     extremes: tuple[Any, Any],
     places: tuple[np.ndarray, ...] | None,
     spread: np.ndarray,
 ) -> ChannelStatistics:
+    """Of one channel; its sample is taken at ``places``, all of it where they are None. See ``spread_sample``."""
     low, high = map(float, extremes)
     if not (math.isfinite(low) and math.isfinite(high)):
         finite = array[np.isfinite(array)]
@@ -378,4 +399,5 @@ def _statistics(
         whole=bool((sample == np.rint(sample)).all()),
         levels=list(percentiles(spread, LEVELS)) if spread.size else [],
         at_high=float(np.mean(spread >= high)) if spread.size else 0.0,
+        thumbnail=thumbnail(array),
     )

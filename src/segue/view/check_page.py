@@ -26,13 +26,14 @@ class CheckFacts:
 
     Attributes:
         dataset: None where images were looked at each by itself.
+        compared: what was measured, by what was compared with each other.
     """
 
     name: str
     looked_at: int
     findings: Sequence[Finding]
     dataset: Dataset | None
-    examinations: Sequence[Examination]
+    compared: Sequence[tuple[Dataset, Sequence[Examination]]]
 
     @property
     def groups(self) -> list[Group]:
@@ -70,17 +71,17 @@ def _kinds(facts: CheckFacts) -> dict[str, Any]:
 
 
 def _pictures(facts: CheckFacts) -> dict[str, Any]:
-    dataset = facts.dataset
-    made: list[Shot] = []
-    if dataset is not None and dataset.card.task != "unlabelled":
-        made = shots(facts.groups, {case.id: case for case in dataset.cases}, dataset.card)
+    cases = {case.id: (case, dataset.card) for dataset, _ in facts.compared for case in dataset.cases}
+    made: list[Shot] = shots(facts.groups, cases)
     return {"shots": [{"finding": one.finding, "src": data_uri(one.png), "words": one.words} for one in made]}
 
 
 def _distributions(facts: CheckFacts) -> dict[str, Any]:
     drawn: list[tuple[str, list[Chart]]] = []
-    if facts.dataset is not None:
-        drawn = charts(facts.examinations, facts.dataset.card, facts.findings)
+    for dataset, examinations in facts.compared:
+        of = f" of {dataset.card.title}" if facts.dataset is None else ""
+        made = charts(examinations, dataset.card, facts.findings)
+        drawn += [(heading + of, several) for heading, several in made]
     return {"headings": drawn, "width": WIDTH, "height": HEIGHT}
 
 

@@ -35,7 +35,7 @@ class Shot:
     words: str
 
 
-def shots(groups: Sequence[Group], cases: Mapping[str, Case], card: Card) -> list[Shot]:
+def shots(groups: Sequence[Group], cases: Mapping[str, tuple[Case, Card]]) -> list[Shot]:
     """The worst cases of each kind of finding, errors first; at most 24, and no more after 20 seconds."""
     chosen: list[Finding] = []
     seen: set[str] = set()
@@ -52,7 +52,7 @@ def shots(groups: Sequence[Group], cases: Mapping[str, Case], card: Card) -> lis
         if time.monotonic() - began > _MOST_SECONDS:
             break
         try:
-            png, words = shot(cases[finding.case], card, finding.at_mm)
+            png, words = shot(*cases[finding.case], finding.at_mm)
         except (SegueError, OSError):
             continue  # what cannot be read has a finding that says so
         made.append(Shot(finding, png, words))

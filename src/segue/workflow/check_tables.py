@@ -41,7 +41,7 @@ def _paragraph(group: Group) -> list[str]:
     what = group.what + (f" ({same})" if same else "")
     named = [(f.case or "the dataset") + (f" ({f.measured})" if f.measured and not same else "") for f in worst]
     more = len(group.findings) - _NAMED
-    count = f"{group.cases} cases" if group.cases else f"{len(group.findings)} times"
+    count = f"{group.cases} case{'s' if group.cases != 1 else ''}" if group.cases else f"{len(group.findings)} times"
     lines = [f"{group.severity}: {count}: {what}", "  " + ", ".join(named) + (f" and {more} more" if more > 0 else "")]
     return lines + ([f"  -> {group.remedy}"] if group.remedy else [])
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from segue.catalogue import Dataset, is_known, open_dataset
 from segue.catalogue.recognise import MixedLabelsError
-from segue.core.console import say, stage
+from segue.core.console import say
 from segue.core.errors import DataError, UsageError
-from segue.core.executor import map_cases
 from segue.core.work import current_work, mine
-from segue.dicom import Series, looks_like_dicom, modality_of, read_series, scan
-from segue.images import image_stem, is_image, read, read_forms
-from segue.prepare import Examination, Finding, dataset_findings
-from segue.prepare.quality.geometry import look_at_axes, look_at_header
-from segue.prepare.quality.reporting import Found
-from segue.workflow.look import findings_of_verdicts, look_at, workers_for_files
+from segue.dicom import looks_like_dicom, modality_of, scan
+from segue.images import is_image
+from segue.prepare import Finding, dataset_findings
+from segue.workflow.checking_images import Compared, look_at_images, look_at_series
+from segue.workflow.look import findings_of_verdicts, look_at
 
 
 @dataclass(frozen=True)
@@ -32,13 +27,14 @@ class CheckResult:
     Attributes:
         name: of the dataset or the folder, for people and for file names.
         dataset: None where images were looked at each by itself.
+        compared: datasets whose cases were compared with each other: this one, or one of each kind of images.
     """
 
     looked_at: int
     findings: list[Finding]
     name: str = ""
     dataset: Dataset | None = None
-    examinations: list[Examination] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
 
     @property
     def errors(self) -> list[Finding]:
@@ -59,7 +55,9 @@ def check(
     path = Path(reference)
     name = path.resolve().name
     if path.is_file() and not reference.endswith((".yaml", ".yml")):
-        return CheckResult(1, [], name) if holds_masks_or_arrays(path) else check_images([path], path, workers)
+        if holds_masks_or_arrays(path):
+            return CheckResult(1, [], name)
+        return _checked(1, look_at_images([path], path, workers), name)
     if not is_known(reference) and path.is_dir():
         try:
             dataset = open_dataset(reference, data)
@@ -72,9 +70,9 @@ def check(
                 if not series:
                     raise error
                 say(f"{reference}: {len(series)} DICOM series; looking at each of them")
-                return check_series(series, name)
-            say(f"{reference}: not a dataset with a card; looking at each of its {len(images)} images by itself")
-            return check_images(images, path, workers)
+                return _checked(len(series), look_at_series(series, path), name)
+            say(f"{reference}: not a dataset with a card; looking at each of its {len(images)} images")
+            return _checked(len(images), look_at_images(images, path, workers), name)
     else:
         dataset = open_dataset(reference, data)
     return check_dataset(dataset, data, workers, cache)
@@ -100,7 +98,12 @@ def check_dataset(
         looked = look_at(dataset, cases, cache, arrays, workers, thorough=True)
     findings = known_findings(dataset) + looked.findings
     findings += dataset_findings(dataset.card, cases, looked.examinations)
-    return CheckResult(looked.count, findings, dataset.card.name, dataset, looked.examinations)
+    return CheckResult(looked.count, findings, dataset.card.name, dataset, [(dataset, looked.examinations)])
+
+
+def _checked(count: int, looked: tuple[list[Finding], list[Compared]], name: str) -> CheckResult:
+    findings, compared = looked
+    return CheckResult(count, findings, name, compared=compared)
 
 
 def holds_masks_or_arrays(path: Path) -> bool:
@@ -113,79 +116,51 @@ def known_findings(dataset: Dataset) -> list[Finding]:
     ids = {case.id for case in dataset.cases}
     aside = {case.id for case in dataset.set_aside}
     findings = findings_of_verdicts(dataset) + [
-        Finding(case=name, severity="note", what=f"left out: {reason}")
+        Finding(
+            case=name,
+            severity="note",
+            what=f"left out: {reason}",
+            value="a known defect of this dataset",
+            remedy="nothing: it is used by no command",
+            kind="left out for a known defect",
+        )
         for name, reason in dataset.left_out.items()
         if name not in aside
     ]
     for defect in dataset.card.defects:
-        for name in ids.intersection(defect.cases):
-            if defect.action == "warn":
-                findings.append(Finding(case=name, severity="warning", what=defect.what, value=defect.source))
-            elif defect.action == "repair":
-                findings.append(Finding(case=name, severity="note", what=f"repaired: {defect.what}"))
-    return findings
-
-
-def check_series(found: Sequence[Series], folder: str) -> CheckResult:
-    """Can each DICOM series be read as one volume or several, and if not, why?"""
-    findings = []
-    for series in found:
-        name = f"{series.called} ({series.frames} images)"
-        if series.frames == 0:
-            findings.append(Finding(case=name, severity="note", what="no images: structures or a report"))
-            continue
-        try:
-            found_in = read_series(series)
-        except DataError as error:
+        told = defect.source or "a known defect of this dataset"
+        if not defect.cases and defect.action == "warn":
             findings.append(
-                Finding(case=name, severity="error", what=error.what, value=error.value, remedy=error.remedy)
+                Finding(
+                    case="",
+                    severity="note",
+                    what=defect.what,
+                    value=told,
+                    remedy="nothing can be done about it here: know it when you read figures",
+                )
             )
-        else:
-            text = "x".join(map(str, found_in.volume.geometry.shape))
-            what = "readable as one volume"
-            if found_in.differ_in:
-                what = f"readable as {len(found_in.volume.array)} volumes that differ in {found_in.differ_in}"
-            findings.append(Finding(case=name, severity="note", what=what, value=text))
-    return CheckResult(len(found), findings, folder)
-
-
-def check_images(paths: Sequence[Path], folder: Path, workers: int | None = None) -> CheckResult:
-    """Is each image readable, finite and not constant, and does its header say where it lies?"""
-    findings: list[Finding] = []
-    tasks = [(path, image_stem(path) if path == folder else path.relative_to(folder).as_posix()) for path in paths]
-    with stage("check", len(tasks)) as shown:
-        for _, result in map_cases(_check_image, tasks, workers=workers_for_files(paths, workers)):
-            if isinstance(result, DataError):
-                raise result
-            findings += result
-            shown.advance()
-        shown.note(f"{len(paths)} images")
-    return CheckResult(len(paths), findings, folder.resolve().name)
-
-
-def _check_image(task: tuple[Path, str]) -> list[Finding]:
-    path, name = task
-    found = Found(name)
-    try:
-        volume = read(path)
-        forms = read_forms(path)
-    except DataError as error:
-        found("error", error.what, error.value, error.remedy)
-        return found.findings
-    wrong = int(volume.array.size - np.isfinite(volume.array).sum()) if volume.array.dtype.kind == "f" else 0
-    if wrong:
-        found(
-            "error",
-            "the image holds NaN or infinite values",
-            f"{wrong} of {volume.array.size} voxels",
-            "mend or mask these voxels",
-            size=wrong / volume.array.size,
-        )
-    elif volume.array.min() == volume.array.max():
-        found("warning", "the image is constant", f"{volume.array.flat[0]}", "look at it, or leave it out")
-    look_at_axes(volume.geometry, found)
-    look_at_header(path, forms, volume.geometry, found)
-    return found.findings
+        for name in sorted(ids.intersection(defect.cases)):
+            if defect.action == "warn":
+                findings.append(
+                    Finding(
+                        case=name,
+                        severity="warning",
+                        what=defect.what,
+                        value=told,
+                        remedy="look at it; verdicts.csv leaves a case out",
+                    )
+                )
+            elif defect.action == "repair":
+                findings.append(
+                    Finding(
+                        case=name,
+                        severity="note",
+                        what=f"repaired: {defect.what}",
+                        value=told,
+                        remedy="nothing: the right name is used",
+                    )
+                )
+    return findings
 
 
 def write_check(checked: CheckResult, output: Path | None) -> list[Path]:
@@ -198,7 +173,7 @@ def write_check(checked: CheckResult, output: Path | None) -> list[Path]:
     from segue.workflow.check_tables import write_tables
 
     folder = output or Path("checks") / (re.sub(r"[^\w.-]+", "_", checked.name).strip("._") or "check")
-    facts = CheckFacts(checked.name, checked.looked_at, checked.findings, checked.dataset, checked.examinations)
+    facts = CheckFacts(checked.name, checked.looked_at, checked.findings, checked.dataset, checked.compared)
     return [write_check_page(folder / "check.html", facts), *write_tables(checked, folder)]
 
 

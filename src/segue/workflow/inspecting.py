@@ -11,11 +11,10 @@ import numpy as np
 from segue.dicom import looks_like_dicom, read_segments, tag_text
 from segue.dicom.files import read_dataset
 from segue.images import array_headers, image_stem, read
+from segue.prepare.examine_image import is_label_map
 from segue.volume import Geometry, Volume
 
 _MOST_DISTINCT = 20
-_MOST_LABELS = 256
-_EVEN = 0.8  # of neighbours in a label map that are equal, at least
 _AIR_HU = -900
 _HEADER = ["Modality", "Manufacturer", "ManufacturerModelName", "Units", "NumberOfFrames", "ImageType"]
 
@@ -100,20 +99,12 @@ def _named(path: Path, volume: Volume) -> Rows:
     ]
 
 
-def _is_labels(array: np.ndarray) -> bool:
-    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
-        return False
-    if array.min() != 0 or array.max() >= 1000 or not 2 <= len(np.unique(array)) <= _MOST_LABELS:
-        return False
-    return bool((array[:, 1:] == array[:, :-1]).mean() > _EVEN)  # a photograph has as few numbers, but mixed
-
-
 def _kind(path: Path, array: np.ndarray) -> str:
     if len(array) in (3, 4) and array.dtype == np.uint8:
         return "colour image"
     if "labels" in _sidecar(path):
         return "label map"
-    return "image or label map (few whole numbers from 0)" if _is_labels(array) else "image"
+    return "image or label map (few whole numbers from 0)" if is_label_map(array) else "image"
 
 
 def _unit(array: np.ndarray) -> str:

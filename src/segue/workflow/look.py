@@ -50,6 +50,7 @@ def findings_of_verdicts(dataset: Dataset) -> list[Finding]:
             severity="note",
             what=f"left out: {(verdict := dataset.verdicts[case.id])}",
             value=", ".join(part for part in (verdict.by, verdict.when) if part) or None,
+            remedy="nothing: a person decided so; take its row out of verdicts.csv to bring the case back",
             kind="left out by verdicts.csv",
         )
         for case in dataset.set_aside

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Severity = Literal["error", "warning", "note"]
+# Where an error that is reported as a finding names no remedy of its own.
+MEND = "restore or mend the file, or leave the case out"
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 

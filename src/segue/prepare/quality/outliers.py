@@ -17,6 +17,7 @@ from segue.catalogue import Card
 from segue.prepare.examine import ChannelStatistics, Examination
 from segue.prepare.quality.finding import Finding
 from segue.prepare.quality.intensities import LEVELS
+from segue.prepare.quality.likeness import inverted, told_inverted
 
 LEAST_CASES = 8  # fewer say little of what is usual
 _Z = 6.0
@@ -129,6 +130,8 @@ def intensity_findings(examinations: Sequence[Examination], card: Card) -> list[
             findings += _scales(channel.name, having)
             findings += _looks_like_hu(channel.name, having)
         if len(having) >= LEAST_CASES:
+            known = {e.case for e in examinations for f in e.findings if f.what == told_inverted(channel.name)}
+            unlike += inverted(channel.name, [(case, one.thumbnail) for case, one in having if case not in known])
             unlike += _unlike(channel.name, having, absolute=channel.unit != "arbitrary")
     if card.dimension == 2:  # red, green and blue tell the same
         unlike = list({finding.case: finding for finding in reversed(unlike)}.values())
