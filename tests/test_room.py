@@ -300,6 +300,74 @@ def test_ct_and_pet_on_one_grid_are_one_case_and_two_patients_are_two(tmp_path: 
     assert len(files_room(sorted((tmp_path / "two").iterdir()), "").cases) == 2
 
 
+def test_a_study_of_dicom_is_pet_over_ct_with_its_structures(test_data: Path, tmp_path: Path) -> None:
+    """SUV and HU are those of the NIfTI files that others made of the same series."""
+    study, theirs = test_data / "sts-petct" / "dicom" / "STS_001", test_data / "sts-petct" / "nifti" / "STS_001"
+    with served(open_room([str(study)]), tmp_path / "cache") as opened:
+        told = opened.json("/api/cases/0")
+        assert [(image["name"], image["unit"]) for image in told["images"]] == [("CT", "HU"), ("PET", "SUV")]
+        names = [label["name"] for mask in told["masks"] for label in mask["labels"].values()]
+        assert sorted(names) == ["GTV_Mass_CT", "GTV_Mass_PET"] and len({mask["name"] for mask in told["masks"]}) == 2
+        colours = {label["colour"] for mask in told["masks"] for label in mask["labels"].values()}
+        assert len(colours) == 2
+        for place, name in enumerate(("CT", "PET")):
+            sent = nibabel.as_closest_canonical(nifti(sheet_bytes(opened, 0, "images", place)))
+            known = nibabel.as_closest_canonical(nibabel.load(theirs / f"{name}_image.nii.gz"))
+            np.testing.assert_allclose(sent.affine, known.affine, atol=1e-3)
+            np.testing.assert_allclose(sent.get_fdata(), known.get_fdata(), atol=1e-3)
+        place = names.index("GTV_Mass_CT")
+        drawn = nibabel.as_closest_canonical(nifti(sheet_bytes(opened, 0, "masks", place))).get_fdata() > 0
+        known_mask = nibabel.as_closest_canonical(nibabel.load(theirs / "CT_mask.nii.gz")).get_fdata() > 0
+        assert 2 * (drawn & known_mask).sum() / (drawn.sum() + known_mask.sum()) > 0.99
+
+
+def test_structures_given_as_a_file_lie_over_the_series_they_name(test_data: Path) -> None:
+    study = test_data / "sts-petct" / "dicom" / "STS_001"
+    structures = str(study / "CT" / "mask" / "RS.dcm")
+    (case,) = open_room([str(study / "CT" / "image"), structures]).cases
+    images, masks = case.sheets()
+    assert [mask.labels for mask in masks] == [{1: "GTV_Mass_CT"}]
+    assert masks[0].read().geometry.difference(images[0].read().geometry) is None
+    with pytest.raises(DataError, match="nothing here can be shown by itself"):
+        open_room([structures])
+
+
+def test_segments_that_overlap_are_layers_and_none_is_hidden(test_data: Path) -> None:
+    import highdicom
+
+    path = test_data / "dicom" / "highdicom" / "seg_image_ct_binary_overlap.dcm"
+    (case,) = open_room([str(path)]).cases
+    masks = case.sheets()[1]
+    assert sorted(name for mask in masks for name in mask.labels.values()) == ["first segment", "second segment"]
+    theirs = highdicom.seg.segread(path)
+    found = {next(iter(mask.labels)): int((mask.read().array > 0).sum()) for mask in masks}
+    assert found == {
+        number: int(theirs.get_volume(segment_numbers=[number], combine_segments=False).array.sum())
+        for number in theirs.segment_numbers
+    }
+
+
+def test_a_file_that_cannot_be_read_does_not_close_the_room(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(1, 9, 8, 7)).astype(np.float32)
+    write(Volume(noise, Geometry((9, 8, 7), np.eye(4))), tmp_path / "some" / "a.nii.gz")
+    (tmp_path / "some" / "b.nrrd").write_bytes(b"no image")
+    with served(files_room(sorted((tmp_path / "some").iterdir()), ""), tmp_path / "cache") as opened:
+        assert opened.json(DOOR)["cases"]["id"] == ["a", "b"]
+        assert opened.json("/api/cases/0")["images"][0]["levels"]
+        answer = opened.client.get("/api/cases/1")
+        assert answer.status_code == 422 and "b.nrrd" in answer.json()["error"]
+    with pytest.raises(DataError):
+        open_room([str(tmp_path / "some" / "b.nrrd")])
+
+
+def test_twenty_images_whose_names_differ_in_words_are_no_study(tmp_path: Path) -> None:
+    names = [f"{a}{b}" for a in "abcd" for b in "vwxyz"]
+    for name in names:
+        noise = np.random.default_rng(0).normal(size=(1, 6, 6, 6)).astype(np.float32)
+        write(Volume(noise, Geometry((6, 6, 6), np.eye(4))), tmp_path / f"{name}.nii.gz")
+    assert [case.id for case in files_room(sorted(tmp_path.iterdir()), "").cases] == names
+
+
 # Levels
 
 

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,17 @@ def write_stills(case: RoomCase, folder: Path, name: str) -> Iterator[Path]:
     """
     images, masks = case.sheets()
     outlines = [sheet.read() for sheet in masks[:2]]
-    truth, prediction = (outlines + [None, None])[:2]
     labels = _labels(outlines)
     several = len(images) > 1
     volumes: list[tuple[Sheet, Volume]] = []
-    for sheet in images:
-        volume = sheet.read()
-        volumes.append((sheet, volume))
+    for given in images:
+        volume = given.read()
+        sheet = replace(given, unit=volume.unit) if given.unit == "arbitrary" else given
+        if volumes and volumes[0][1].geometry.difference(volume.geometry) is not None:
+            truth = prediction = None  # a PET as it was stored: its CT shows the outlines, on its own grid
+        else:
+            volumes.append((sheet, volume))
+            truth, prediction = (outlines + [None, None])[:2]
         stem = f"{name}-{file_name(sheet.name)}" if several and sheet.name != case.id else name
         if 1 in volume.geometry.shape:
             channels = _channels(sheet, volume)
@@ -60,6 +65,7 @@ def write_stills(case: RoomCase, folder: Path, name: str) -> Iterator[Path]:
             yield _save(folder / f"{stem}-mip.png", _png(projections(sheet, volume, truth, prediction)))
     solid = [(sheet, volume) for sheet, volume in volumes if 1 not in volume.geometry.shape and not sheet.colour]
     if outlines and solid:
+        truth, prediction = (outlines + [None, None])[:2]
         shown = solid[:MOST_CHANNELS]
         first = shown[0][1]
         joined = Volume(np.concatenate([volume.array for _, volume in shown]), first.geometry)
