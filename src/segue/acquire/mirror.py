@@ -10,6 +10,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -58,7 +59,8 @@ def bring(where: Address, data: Path) -> Path:
             if missing:
                 require_space(where.place(data), sum(listed[key].bytes for key in targets.values()))
                 _fetch(where, store, shelf, missing, record)
-                _require_same(where, listed, store.listed(), missing, record)
+                if not where.web:  # there each part is asked of the same state
+                    _require_same(where, listed, store.listed(), missing, record)
             else:
                 say(f"{where}: {_files(len(targets))}, here already")
     return where.place(data)
@@ -112,7 +114,7 @@ class _Record:
     """What came into a shelf, a line for each file; written as they come, so that a kill loses none."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+        self._path, self._lock, self._stale = path, threading.Lock(), False
         self.came: dict[str, _Came] = {}
         with contextlib.suppress(OSError):
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -148,12 +150,14 @@ class _Record:
             return False
 
     def forget(self, name: str) -> None:
-        self.came.pop(name, None)
+        self._stale |= self.came.pop(name, None) is not None
 
     def _close(self) -> None:
         """Once more, without the lines that hold no longer."""
         if self._out is not None:
             self._out.close()
+        elif not self._stale:
+            return
         if self.came:
             with atomic_path(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(asdict(each)) + "\n" for each in self.came.values()))
@@ -230,6 +234,7 @@ def _fetch(
             errors = ended(jobs)
         finally:
             stopped.set()
+        wait(jobs)
         if errors:
             raise _explained(where, errors[0])
         shown.note(f"{where}, {_files(len(missing))}, {byte_count(total)}")

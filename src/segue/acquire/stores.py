@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from segue.acquire.transport import CHUNK, Answer, Giver, RefusedError, Transport, TryAgainError
 from segue.core.addresses import Address
@@ -32,6 +33,7 @@ class Remote:
     validator: str | None
 
 
+@runtime_checkable
 class Store(Giver, Protocol):
     """A place that lists what lies at an address, and gives each by its key."""
 
@@ -108,6 +110,7 @@ class _Objects:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._found: dict[str, Remote] = {}
+        self._anonymous = False
         self._files = self._opened()
 
     def _opened(self, **options: Any) -> Any:
@@ -125,6 +128,7 @@ class _Objects:
             except Exception as error:
                 if self._address.scheme != "s3" or "NoCredentials" not in _code(error):
                     raise
+                self._anonymous = True
                 self._files = self._opened(anon=True)  # a public bucket asks for none
                 found = self._find()
         except Exception as error:
@@ -192,7 +196,8 @@ class _Objects:
         if isinstance(error, FileNotFoundError):
             return nothing_there(self._address)
         if isinstance(error, PermissionError) or code in _REFUSED or "Credential" in code or "Token" in code:
-            return MachineError("access is not allowed", where=self._address, value=code, remedy=_KEYS[scheme])
+            what = "access is not allowed" + (", and no credentials were found" if self._anonymous else "")
+            return MachineError(what, where=self._address, value=code, remedy=_KEYS[scheme])
         return unreachable(self._address, code)
 
 
@@ -222,6 +227,6 @@ def _code(error: BaseException) -> str:
         answer = getattr(seen, "response", None)
         told = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
         if told:
-            return str(told)[:80]
+            return re.sub(r"[^\w.-]", "", str(told))[:80]
         seen = None if seen is None else seen.__cause__ or seen.__context__
     return type(error).__name__

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import httpx
@@ -64,6 +64,7 @@ class Answer:
     partial: bool
 
 
+@runtime_checkable
 class Giver(Protocol):
     """What gives the bytes of a file in parts: :class:`Transport`, and whatever else keeps to its rules."""
 
