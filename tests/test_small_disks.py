@@ -1,4 +1,4 @@
-"""A disk that is full, or may not be written: every command ends in one readable error, and goes on when there is room."""
+"""A disk that is full, or may not be written: each command says so, and goes on when there is room."""
 
 from __future__ import annotations
 
