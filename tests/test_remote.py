@@ -140,7 +140,7 @@ def test_commands_take_addresses(s3: Any, blobs: Path, tmp_path: Path) -> None:
 
 def test_dicom_studies_are_converted_from_an_address(s3: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    Study(tmp_path / "export").pet(np.abs(random.normal(4000, 1500, (8, 16, 16))))
+    Study(tmp_path / "export").add("PT", np.abs(random.normal(4000, 1500, (8, 16, 16))))
     put(s3, tmp_path / "export", "pacs/2025")
     work = tmp_path / "work"
     work.mkdir()
