@@ -97,7 +97,7 @@ def test_commands_take_addresses(s3: Any, blobs: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "mine.yaml").write_text(
-        "name: mine\nroot: s3://clinic/studies/blobs\nchannels: [{name: T1, unit: arbitrary}]\n"
+        "name: mine\ntitle: Mine\nroot: s3://clinic/studies/blobs\nchannels: [{name: T1, unit: arbitrary}]\n"
         "labels: {1: bright, 2: dim}\nlayout: {kind: decathlon}\n"
     )
     with tarfile.open(work / "blobs.tar", "w") as archive:
@@ -125,7 +125,7 @@ def test_commands_take_addresses(s3: Any, blobs: Path, tmp_path: Path) -> None:
     told = "\n".join(text for _, text in done)
     assert [code for code, _ in done] == [0, 0, 0, 0, 0, 0, 0, 0, 2, 2], told
     assert KEY not in told and SECRET not in told
-    assert "22 files" in done[0][1] and "10 looked at: 0 errors" in done[0][1]
+    assert "22 files" in done[0][1] and "11 looked at: 0 errors" in done[0][1]
     assert "here already" in done[1][1] and "here already" in done[2][1]
     assert "21x18x16" in done[2][1] or "20x18x16" in done[2][1]
     assert content(work / "data" / "remote" / "s3" / "clinic" / "studies" / "blobs") == content(blobs)
@@ -140,7 +140,7 @@ def test_commands_take_addresses(s3: Any, blobs: Path, tmp_path: Path) -> None:
 
 def test_dicom_studies_are_converted_from_an_address(s3: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    Study(tmp_path / "export").pet(np.abs(random.normal(4000, 1500, (8, 16, 16))))
+    Study(tmp_path / "export").add("PT", np.abs(random.normal(4000, 1500, (8, 16, 16))))
     put(s3, tmp_path / "export", "pacs/2025")
     work = tmp_path / "work"
     work.mkdir()
