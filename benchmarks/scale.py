@@ -3,13 +3,13 @@
     python benchmarks/scale.py dataset --cases 1000,10000,100000
     python benchmarks/scale.py tasks --cases 1000,10000,100000
 
-``dataset``: images of 12 x 12 x 12 voxels, each of its own content, with links to two masks, in nnU-Net's layout: what a
-case costs beside its voxels. Each command runs in a process of its own, ``check`` with nothing kept from before, ``check
-again`` and ``prepare`` with what it measured, ``prepare again`` with everything prepared. ``--side 24`` makes the images
-large enough that the sample of each is full (10,000 voxels).
+``dataset``: images of 12 x 12 x 12 voxels, each of its own content, with links to two masks, in nnU-Net's layout: what
+a case costs beside its voxels. Each command runs in a process of its own, ``check`` with nothing kept from before,
+``check again`` and ``prepare`` with what it measured, ``prepare again`` with everything prepared. ``--side 24`` makes
+the images large enough that the sample of each is full (10,000 voxels).
 
-``tasks``: the cases of a dataset through ``map_cases`` with nothing to do for each: in this process, in two processes of
-the local pool, and through a Dask scheduler with two workers.
+``tasks``: the cases of a dataset through ``map_cases`` with nothing to do for each: in this process, in two processes
+of the local pool, and through a Dask scheduler with two workers.
 
 Memory is of all processes together, shared pages counted once (PSS, see ``watched.py``).
 """
