@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segue.core.config import Settings, load_settings, merged, parse_assignments, validate
+from segue.core.config import Settings, load_settings, merged, parse_assignments, read_yaml, validate
 from segue.core.console import duration, table
 from segue.core.errors import DataError, MachineError, SegueError, UsageError
 from segue.core.executor import map_cases
@@ -63,6 +63,22 @@ def test_a_bad_file_names_its_line(tmp_path: Path, text: str, where: str, what: 
         load_settings(Outer, path)
     assert f"{path}{where}" in str(caught.value)
     assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 3000 + "]" * 3000,
+        "a: &a\n  b: *a\n",
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(7)),
+    ],
+    ids=["deep", "itself", "a billion"],
+)
+def test_a_yaml_that_unfolds_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"nested too deeply|too much"):
+        read_yaml(tmp_path / "x.yaml")
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ KeyPath = tuple[str | int, ...]
 # libyaml's loader where PyYAML was built with it: ten times faster on the large cards.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_MOST_KEYS = 500_000
+
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     """Read a YAML mapping and the line (from 1) of every key in it.
@@ -48,6 +50,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
         if node is not None:
             _collect_lines(node, (), lines, path)
             content = yaml.constructor.SafeConstructor().construct_document(node)
+    except RecursionError:
+        raise UsageError("not valid here: it is nested too deeply", where=path, remedy="write it flatter") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
@@ -72,10 +76,14 @@ def _collect_lines(node: yaml.Node, prefix: KeyPath, lines: dict[KeyPath, int], 
                     remedy="remove one of the two",
                 )
             lines[here] = key.start_mark.line + 1
+            if len(lines) > _MOST_KEYS:  # aliases of aliases: a few lines can stand for as many as they like
+                raise UsageError("this file holds too much", where=path, value=f"more than {_MOST_KEYS} keys")
             _collect_lines(value, here, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
             lines[(*prefix, number)] = value.start_mark.line + 1
+            if len(lines) > _MOST_KEYS:
+                raise UsageError("this file holds too much", where=path, value=f"more than {_MOST_KEYS} keys")
             _collect_lines(value, (*prefix, number), lines, path)
 
 
