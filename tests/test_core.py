@@ -16,7 +16,7 @@ from segue.core.config import Settings, load_settings, merged, parse_assignments
 from segue.core.console import duration, table
 from segue.core.errors import DataError, MachineError, SegueError, UsageError
 from segue.core.executor import map_cases
-from segue.core.files import atomic_path, content_key, jsonable, write_json
+from segue.core.files import atomic_path, content_key, jsonable, parse_json, write_json
 from segue.core.seeds import generator, stream_seed
 from segue.workflow.experiment import Experiment, load_experiment
 
@@ -79,6 +79,22 @@ def test_a_yaml_that_unfolds_without_end_is_refused(tmp_path: Path, text: str) -
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"nested too deeply|too much"):
         read_yaml(tmp_path / "x.yaml")
+
+
+def test_a_key_of_yaml_is_a_word(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("a: 1\n? [b, c]\n: 2\n")
+    with pytest.raises(UsageError, match="a key must be a word"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_json_that_is_nested_without_end_is_no_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)
+    # Every reader is this one: a RecursionError of another would end in a traceback.
+    source = Path(__file__).parent.parent / "src" / "segue"
+    assert [path.name for path in source.rglob("*.py") if "json.loads(" in path.read_text(encoding="utf-8")] == [
+        "files.py"
+    ]
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def test_a_damaged_fold_is_named_and_nothing_is_written(folds: Path, content: An
     assert what in refused(folds, fold)
 
 
-@pytest.mark.parametrize(("text", "what"), [("{", "damaged"), ('{"made_in": 2030}', "later version")])
+@pytest.mark.parametrize(
+    ("text", "what"), [("{", "damaged"), ("[" * 100_000, "damaged"), ('{"made_in": 2030}', "later version")]
+)
 def test_a_folds_plan_that_is_not_understood(folds: Path, text: str, what: str) -> None:
     (folds / "fold_1" / "plan.json").write_text(text)
     assert what in refused(folds, 1)
@@ -106,3 +108,10 @@ def test_a_weight_that_is_no_number(folds: Path) -> None:
     """The mean with such a fold would be background everywhere, without a word."""
     torch.save({"format": 1, "network": {"scale": torch.tensor(np.nan)}}, folds / "fold_1" / "checkpoints" / "best.pt")
     assert "NaN or infinite in scale" in refused(folds, 1)
+
+
+def test_a_weight_that_claims_more_than_its_file_holds(folds: Path) -> None:
+    """A few bytes shown as 4 TB: whatever is computed with it asks for them."""
+    vast = torch.zeros(1).expand(1_000_000, 1_000_000)
+    torch.save({"format": 1, "network": {"scale": vast}}, folds / "fold_1" / "checkpoints" / "best.pt")
+    assert "scale claims 1000000x1000000" in refused(folds, 1)

@@ -42,7 +42,7 @@ def training(
     require_assets()
     folder = tmp_path_factory.mktemp("followed")
     root = few_cases(folder, hippocampus)
-    command = [sys.executable, "-m", "segue", "train", str(root), "--steps", "12", "-o", "run"]
+    command = [sys.executable, "-m", "segue", "train", str(root), "--minutes", "1", "-o", "run"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield process, folder / "run", root
     process.kill()
@@ -96,7 +96,9 @@ def test_a_training_is_followed_until_it_ends(
         page.get_by_role("tab", name=re.compile("Training")).wait_for(timeout=SLOW_MS)
         assert page.get_by_role("tab", name=re.compile("Training")).get_attribute("aria-selected") == "true"
         page.get_by_text("going on", exact=True).wait_for(timeout=SLOW_MS)
-        waited(page, "() => document.querySelector('.training')?.textContent.includes('ended')")
+        page.wait_for_function(
+            "() => document.querySelector('.training')?.textContent.includes('ended')", timeout=4 * SLOW_MS
+        )
         best = read_events(run / "events.jsonl")[-1]["best_score"]
         assert page.get_by_text(f"{best:.3f}", exact=True).count() == 1
         assert page.locator(".training svg[aria-label^='loss over steps']").count() == 1
@@ -194,6 +196,24 @@ def test_a_flagged_case_is_in_the_table_and_left_out_by_train(page: Page, traine
         for one in (page, other):  # each browser shows what the other one wrote
             waited(one, "() => document.querySelectorAll('#list .mark').length === 2")
         assert page.locator("#flag").get_attribute("aria-pressed") == "true"
+        # Only what was flagged, or what nobody has judged; and by verdict
+        page.get_by_text("Filter", exact=True).click()
+        page.locator("#verdict").select_option("flag")
+        waited(page, "() => document.querySelector('#count').textContent === '1 of 12 cases'")
+        assert page.locator("#list [role=option] .name").all_inner_texts() == [first]
+        page.locator("#verdict").select_option("none")
+        waited(page, "() => document.querySelector('#count').textContent === '10 of 12 cases'")
+        page.locator("#verdict").select_option("")
+        page.get_by_label("Sort by").select_option("verdict")
+        waited(page, "() => document.querySelector('#list [role=option] .mark') !== null")
+        assert set(page.locator("#list [role=option] .name").all_inner_texts()[:2]) == {first, second}
+        labelled = room.json("/api/room")["cases"]["labels"]
+        name = labelled[0][0]
+        held = sum(name in labels for labels in labelled)
+        page.get_by_label("Sort by").select_option("name")
+        page.locator("#label").select_option(name)
+        told = "12 cases" if held == 12 else f"{held} of 12 cases"
+        waited(page, "(told) => document.querySelector('#count').textContent === told", told)
     verdicts = read_verdicts(root)
     assert {name: verdict.verdict for name, verdict in verdicts.items()} == {first: "flag", second: "exclude"}
     assert verdicts[first].reason == "moved during the scan"

@@ -24,7 +24,7 @@ from segue.acquire.threads import StoppedError, ended, spawned
 from segue.acquire.transport import CHUNK, Answer, Giver, RefusedError, TryAgainError, backoff_s
 from segue.core.console import byte_count, duration, say
 from segue.core.errors import DataError, MachineError
-from segue.core.files import storage_fault
+from segue.core.files import parse_json, storage_fault
 
 CONNECTIONS = 4
 _PIECE = 32 << 20
@@ -226,14 +226,14 @@ class _Arrival:
         """
         try:
             lines = self._journal_path.read_text(encoding="utf-8").splitlines()
-            head = json.loads(lines[0])
+            head = parse_json(lines[0])
             size = self._part.stat().st_size
             if head["url"] != self._url and not self._wanted.checked:
                 return
             have: list[tuple[int, int]] = []
             for line in lines[1:]:
                 with contextlib.suppress(ValueError, TypeError):  # the last line may be torn
-                    start, stop = json.loads(line)
+                    start, stop = parse_json(line)
                     have = _merged(have, start, min(stop, size))
             total, validator = head["total"], head["validator"]
         except (OSError, ValueError, KeyError, TypeError, IndexError):

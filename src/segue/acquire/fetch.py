@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import shutil
 import tarfile
 import time
@@ -34,7 +33,7 @@ from segue.acquire.transport import RefusedError, Transport, TryAgainError
 from segue.catalogue import Card, RemoteFile
 from segue.core.console import Stage, byte_count, stage
 from segue.core.errors import DataError
-from segue.core.files import file_digest, write_json
+from segue.core.files import file_digest, parse_json, write_json
 
 # The rate is that of the last ten seconds or so.
 _MARK_S, _MARKS = 1.0, 10
@@ -134,7 +133,7 @@ def _one_file(transport: Transport, file: RemoteFile, staging: Staging, several:
 
 def _read_done(path: Path) -> _Came | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         return _Came(Source(**content["source"]), content["hashes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -25,7 +25,7 @@ from segue.core.addresses import Address, safe_path
 from segue.core.alone import alone
 from segue.core.console import byte_count, say, stage
 from segue.core.errors import DataError
-from segue.core.files import atomic_path
+from segue.core.files import atomic_path, parse_json
 
 # A small file costs a store as much time as some hundred kilobytes: several come at a time.
 _AT_ONCE = 8
@@ -119,7 +119,7 @@ class _Record:
         with contextlib.suppress(OSError):
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, TypeError):  # the last line may be torn
-                    came = _Came(**json.loads(line))
+                    came = _Came(**parse_json(line))
                     self.came[came.name] = came
         self._out: Any = None
 

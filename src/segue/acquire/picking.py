@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from segue.acquire.archives import Member, is_junk, write_member
 from segue.acquire.arrive import layout_root
 from segue.catalogue import Card, Case, index
 from segue.core.errors import DataError
-from segue.core.files import file_digest, write_json
+from segue.core.files import file_digest, parse_json, write_json
 
 
 def pick(card: Card, members: Iterator[Member], folder: Path, number: int) -> dict[str, str]:
@@ -82,7 +81,7 @@ def _outline(card: Card, member: Member, outline: Path) -> None:
 
 def _first_entries(listing: Path, top: PurePosixPath, number: int) -> tuple[PurePosixPath, list[dict[str, str]]]:
     try:
-        content: dict[str, Any] = json.loads(listing.read_text(encoding="utf-8-sig"))
+        content: dict[str, Any] = parse_json(listing.read_text(encoding="utf-8-sig"))
         entries = sorted(content["training"], key=lambda entry: PurePosixPath(entry["image"]).name)[:number]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError("dataset.json cannot be understood", where=top, value=error) from error
@@ -101,7 +100,7 @@ def _beside(card: Card, top: Path) -> list[str]:
 
 def _shorten_listing(path: Path, cases: list[Case]) -> None:
     """A listing of the picked cases only."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = parse_json(path.read_text(encoding="utf-8-sig"))
     names = {image.name for case in cases for image in case.image_files}
     content["training"] = [entry for entry in content["training"] if PurePosixPath(entry["image"]).name in names]
     content["test"] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 from segue.acquire.archives import is_junk
 from segue.catalogue import RECEIPT, Card
 from segue.core.errors import DataError
-from segue.core.files import write_json
+from segue.core.files import parse_json, write_json
 
 FILES = "segue-files.json"
 _VERSION: str = sys.modules["segue"].__version__  # to import it by name would be to import the layers above
@@ -79,7 +78,7 @@ def write_receipt(card: Card, root: Path, origin: Origin) -> None:
 def read_receipt(root: Path) -> dict[str, Any]:
     """What ``segue.json`` says; empty where there is none that can be read."""
     try:
-        content = json.loads((root / RECEIPT).read_text(encoding="utf-8"))
+        content = parse_json((root / RECEIPT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -111,7 +110,7 @@ def verify(root: Path, on_bytes: Callable[[int], None]) -> Verified:
         DataError: there is no receipt to compare with.
     """
     try:
-        expected: dict[str, dict[str, Any]] = json.loads((root / FILES).read_text(encoding="utf-8"))
+        expected: dict[str, dict[str, Any]] = parse_json((root / FILES).read_text(encoding="utf-8"))
         known = {name: (int(entry["bytes"]), entry["sha256"]) for name, entry in expected.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from segue.core.files import write_json, write_text
+from segue.core.files import parse_json, write_json, write_text
 
 TABLE, FOLDER = "series.csv", "dicom"
 _RECORD = ".segue-series.json"
@@ -119,7 +118,7 @@ def write_record(folder: Path, came: Came) -> None:
 def read_record(folder: Path) -> Came | None:
     """None where there is none: this series is not there, or somebody else put it there."""
     try:
-        content = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        content = parse_json((folder / _RECORD).read_text(encoding="utf-8"))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in content["files"].items()}
         return Came(str(content["source"]), files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from segue.catalogue import patterns
 from segue.catalogue.card import Card, DecathlonLayout, FilesLayout, NnunetLayout, NpzLayout, PetCtLayout
 from segue.catalogue.dataset import Case, Subset
 from segue.core.errors import DataError
+from segue.core.files import parse_json
 
 
 def index(root: Path, card: Card) -> list[Case]:
@@ -114,7 +114,7 @@ def read_listing(path: Path) -> dict[str, Any]:
             remedy="give the folder that holds dataset.json, imagesTr and labelsTr",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__} instead of a mapping")
     except (OSError, ValueError) as error:

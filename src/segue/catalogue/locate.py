@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from segue.catalogue.verdicts import read_verdicts
 from segue.core.addresses import address, is_address
 from segue.core.config import read_yaml
 from segue.core.errors import DataError, UsageError
+from segue.core.files import parse_json
 
 RECEIPT = "segue.json"
 
@@ -72,7 +72,7 @@ def resolve(
 
 def _receipt(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        content = parse_json((folder / RECEIPT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -99,7 +99,7 @@ def _card_of_folder(folder: Path) -> Card:
     receipt = folder / RECEIPT
     if receipt.exists():
         try:
-            content = json.loads(receipt.read_text(encoding="utf-8"))
+            content = parse_json(receipt.read_text(encoding="utf-8"))
             return Card.model_validate(content["card"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError("this receipt is damaged", where=receipt, remedy="run segue get again") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segue.catalogue.dataset import Case, Dataset, some
 from segue.core.errors import DataError
+from segue.core.files import parse_json
 
 Folds = tuple[tuple[frozenset[str], frozenset[str]], ...]
 
@@ -194,7 +194,7 @@ def read_folds(path: Path, known: set[str]) -> Folds:
         DataError: it is missing, has another form, or names none of the known cases.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         folds = tuple((frozenset(map(str, fold["train"])), frozenset(map(str, fold["val"]))) for fold in content)
     except FileNotFoundError:
         raise DataError(

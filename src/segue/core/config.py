@@ -67,6 +67,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
 def _collect_lines(node: yaml.Node, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise UsageError("a key must be a word", where=f"{path}:{key.start_mark.line + 1}", remedy="name it")
             here = (*prefix, key.value)
             if here in lines:
                 raise UsageError(

@@ -124,6 +124,14 @@ def write_json(target: Path | str, value: Any) -> None:
     write_text(target, json.dumps(jsonable(value), indent=1, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """As :func:`json.loads`; what is nested too deeply is a ValueError like everything else that is not JSON."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def jsonable(value: Any) -> Any:
     """Plain JSON types from paths, tuples, numpy numbers and pydantic models; NaN and infinity become null."""
     if isinstance(value, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segue.core.errors import DataError, UsageError
+from segue.core.files import parse_json
 from segue.evaluate.measures import METRICS
 from segue.evaluate.part import ALL
 from segue.metrics import Paired, holm, paired
@@ -116,7 +116,7 @@ def read_measured(path: Path) -> MeasuredRun:
     """
     file = path if path.suffix == ".json" else path / "metrics.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         parts = {part: _cases(told) for part, told in content.items() if told.get("cases")}
         tolerances = {part: content[part].get("tolerance_mm") for part in parts}
     except FileNotFoundError:

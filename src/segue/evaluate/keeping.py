@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from segue.catalogue import label_files, label_form
 from segue.core.errors import DataError
-from segue.core.files import content_key, known_digest, unchanged, write_json
+from segue.core.files import content_key, known_digest, parse_json, unchanged, write_json
 from segue.evaluate.pairs import Pair
 from segue.evaluate.scores import CaseScores, score_pair
 
@@ -53,7 +52,7 @@ def score_task(task: ScoreTask) -> CaseScores:
             key = content_key(pair.case, pair.patient, *map(known_digest, files), *how, form, suv, _VERSION)
             path = task.kept / f"{key}.json"
             try:
-                return CaseScores(**json.loads(path.read_text(encoding="utf-8")))
+                return CaseScores(**parse_json(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError):
                 scores = score_pair(pair)
     except OSError as error:

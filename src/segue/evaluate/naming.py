@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from segue.catalogue import Card
 from segue.catalogue.recognise.listings import told
+from segue.core.files import parse_json
 
 _FOLD = re.compile(r"fold_(\d+|all)")
 
@@ -77,7 +77,7 @@ def distinct_regions(regions: Mapping[str, tuple[int, ...]], labels: Mapping[int
 def read_dataset_name(folder: Path) -> str | None:
     """The dataset that the model was trained on, from the receipt that ``segue predict`` leaves."""
     try:
-        return str(json.loads((folder / "predictions.json").read_text(encoding="utf-8"))["dataset"])
+        return str(parse_json((folder / "predictions.json").read_text(encoding="utf-8"))["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -85,7 +85,7 @@ def read_dataset_name(folder: Path) -> str | None:
 def read_label_names(folder: Path) -> dict[int, str] | None:
     """Label names from the receipt that ``segue predict`` leaves beside its masks."""
     try:
-        content = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / "predictions.json").read_text(encoding="utf-8"))
         return {int(number): str(name) for number, name in content["labels"].items()}
     except (OSError, ValueError, KeyError, AttributeError):
         return None
@@ -94,7 +94,7 @@ def read_label_names(folder: Path) -> dict[int, str] | None:
 def read_probability_channels(folder: Path) -> list[tuple[int, ...]] | None:
     """Which labels each channel of the probabilities beside predicted masks is about, from the receipt."""
     try:
-        content = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / "predictions.json").read_text(encoding="utf-8"))
         return [tuple(sorted(int(number) for number in members)) for members in content["probabilities"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -102,7 +102,7 @@ def read_probability_channels(folder: Path) -> list[tuple[int, ...]] | None:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

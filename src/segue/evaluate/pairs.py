@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from segue.catalogue import VERDICTS, Card, Case, Label, Row, card_above, is_known, load_card, open_dataset, some
 from segue.core.console import say
 from segue.core.errors import DataError, UsageError
+from segue.core.files import parse_json
 from segue.evaluate.measures import Measures, measures_for
 from segue.evaluate.naming import (
     Names,
@@ -234,7 +234,7 @@ def _predicted(folder: Path) -> tuple[dict[str, Path], set[str] | None]:
 def _summarised(folder: Path) -> set[str]:
     """The cases in nnU-Net's ``summary.json``: those that the fold validated on."""
     try:
-        entries = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["metric_per_case"]
+        entries = parse_json((folder / "summary.json").read_text(encoding="utf-8"))["metric_per_case"]
         return {image_stem(Path(str(entry["prediction_file"]))) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

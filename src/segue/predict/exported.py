@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from pydantic import Field
 from segue.catalogue import Card
 from segue.core.config import Settings, validate
 from segue.core.errors import DataError
-from segue.core.files import content_key
+from segue.core.files import content_key, parse_json
 from segue.metrics import CONNECTIVITY, ComponentRule
 from segue.prepare import Normalisation, Plan
 
@@ -70,7 +69,7 @@ def read_exported(text: str, source: Path) -> ExportedModel:
         DataError: damaged, of another program, or of a later version. UsageError: a key or a value is wrong.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise DataError("this JSON is damaged", where=source, value=error, remedy="export the model again") from error
     if not isinstance(content, dict) or not {"format", "plan", "networks"} <= content.keys():

@@ -6,14 +6,13 @@ predicts without a shard takes them up.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segue.catalogue import Case, Row
 from segue.core.errors import DataError
-from segue.core.files import file_digest, write_json
+from segue.core.files import file_digest, parse_json, write_json
 from segue.core.work import current_work
 from segue.images import digest_of
 
@@ -43,7 +42,7 @@ def done_before(output: Path) -> dict[str, str]:
     done: dict[str, str] = {}
     for receipt in [*_of_shards(output), output / RECEIPT]:
         try:
-            done |= json.loads(receipt.read_text(encoding="utf-8"))["cases"]
+            done |= parse_json(receipt.read_text(encoding="utf-8"))["cases"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return done
@@ -61,9 +60,9 @@ def gather_receipts(output: Path) -> None:
     if current_work().shard is not None:
         return
     try:
-        known = json.loads((output / RECEIPT).read_text(encoding="utf-8"))["cases"]
+        known = parse_json((output / RECEIPT).read_text(encoding="utf-8"))["cases"]
         for receipt in _of_shards(output):
-            if json.loads(receipt.read_text(encoding="utf-8"))["cases"].items() <= known.items():
+            if parse_json(receipt.read_text(encoding="utf-8"))["cases"].items() <= known.items():
                 receipt.unlink(missing_ok=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from segue.core.errors import DataError, UsageError
 from segue.core.executor import map_cases
-from segue.core.files import content_key, write_json, write_text
+from segue.core.files import content_key, parse_json, write_json, write_text
 from segue.core.seeds import generator
 from segue.images import write
 from segue.synth.petct import SUV_STEP, PetCtPatient, PetCtSettings, patient, patient_name
@@ -114,7 +113,7 @@ def _make(task: _Task) -> dict[str, Any]:
 
 def _read_receipt(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) and isinstance(content.get("facts"), dict) else {}

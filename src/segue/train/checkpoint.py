@@ -82,6 +82,10 @@ def weights_of(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise DataError("the checkpoint is damaged", where=path, value="it holds no network", remedy=_OTHER)
     for name, weight in weights.items():
+        # A few bytes can be shown as any number of them: nothing is computed with such a tensor.
+        if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            shape = "x".join(str(side) for side in weight.shape)
+            raise DataError("the checkpoint is damaged", where=path, value=f"{name} claims {shape}", remedy=_OTHER)
         if weight.is_floating_point() and not bool(weight.isfinite().all()):
             raise DataError("the checkpoint is damaged", where=path, value=f"NaN or infinite in {name}", remedy=_OTHER)
     return weights

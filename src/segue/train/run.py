@@ -12,7 +12,7 @@ from segue.catalogue import Card
 from segue.core.config import Model, read_yaml, validate
 from segue.core.display import Displayed
 from segue.core.errors import DataError, UsageError
-from segue.core.files import jsonable
+from segue.core.files import jsonable, parse_json
 from segue.prepare import Plan
 
 _FOLD = re.compile(r"fold_(\d+)")
@@ -147,7 +147,7 @@ class Run(Displayed):
         """
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UsageError(
                 f"this is not a run folder: it has no {name}",
@@ -183,7 +183,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         return events
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError:
             continue  # the line that a killed process was writing
         if event.get("event") == "resumed":

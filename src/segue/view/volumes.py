@@ -23,7 +23,7 @@ from segue.catalogue import Card, Case, Row, label_form, stored_mask
 from segue.core.console import stage
 from segue.core.errors import DataError, SegueError
 from segue.core.executor import cpu_count, map_cases
-from segue.core.files import content_key, known_digest, write_json, write_text
+from segue.core.files import content_key, known_digest, parse_json, write_json, write_text
 from segue.images import read_labels
 from segue.predict import mask_path
 from segue.prepare import read_channels, read_mask
@@ -169,7 +169,7 @@ def write_case(task: VolumeTask) -> dict[str, Any]:
     folder = task.folder / task.key
     kept = folder / "case.json"
     if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json(kept.read_text(encoding="utf-8"))
         return found
     try:
         told = _written(task, folder)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segue.core.files import parse_json
 from segue.dicom import looks_like_dicom, read_segments, tag_text
 from segue.dicom.files import read_dataset
 from segue.images import array_headers, image_stem, read
@@ -82,7 +82,7 @@ def _what(path: Path, volume: Volume, header: Any) -> Rows:
 def _sidecar(path: Path) -> dict[str, Any]:
     """What ``segue convert`` wrote about an image."""
     try:
-        told = json.loads((path.parent / f"{image_stem(path)}.json").read_text(encoding="utf-8"))
+        told = parse_json((path.parent / f"{image_stem(path)}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}

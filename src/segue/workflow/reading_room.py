@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from segue.catalogue import Dataset, dataset_at, is_known, open_dataset
 from segue.core.console import say
 from segue.core.errors import DataError, UsageError
+from segue.core.files import parse_json
 from segue.dicom import scan
 from segue.images import is_image
 from segue.prepare import Finding
@@ -75,7 +75,7 @@ def _findings_of(dataset: Dataset) -> list[Finding]:
     """What the last ``segue check`` of this dataset found, where it wrote its tables here."""
     for path in sorted(CHECKS.glob("*/check.json"), key=lambda path: -path.stat().st_mtime):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            told = parse_json(path.read_text(encoding="utf-8"))
             if told["root"] is not None and Path(told["root"]).resolve() == dataset.root.resolve():
                 say(f"with the findings of {path}")
                 return [Finding.model_validate(finding) for finding in told["findings"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ from segue.acquire.convert.facts import acquisition
 from segue.acquire.convert.identity import slug
 from segue.acquire.convert.masks import convert_masks
 from segue.core.errors import DataError
-from segue.core.files import content_key, storage_fault, write_json
+from segue.core.files import content_key, parse_json, storage_fault, write_json
 from segue.dicom import DicomError, DicomVolume, Series, SuvMode, SuvType, read_series, suv
 from segue.images import image_stem, read, write
 from segue.volume import Geometry, Volume
@@ -172,7 +171,7 @@ def _replace(target: Path, made: Path) -> None:
 def _written_before(folder: Path) -> set[str]:
     """What the receipt of a folder says that a conversion has written."""
     try:
-        content = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        content = parse_json((folder / RECEIPT).read_text(encoding="utf-8"))
         images = [name for row in content["rows"] for name in row["files"].split(";") if name]
         return {RECEIPT, *content.get("files", []), *images, *(f"{image_stem(Path(name))}.json" for name in images)}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -283,7 +282,7 @@ def grid_facts(geometry: Geometry) -> dict[str, Any]:
 
 def _rows_before(task: StudyTask) -> list[Row] | None:
     try:
-        content = json.loads((task.folder / RECEIPT).read_text(encoding="utf-8"))
+        content = parse_json((task.folder / RECEIPT).read_text(encoding="utf-8"))
         if content["key"] != task.key:
             return None
         rows = [Row(**row) for row in content["rows"]]

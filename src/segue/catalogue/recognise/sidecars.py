@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from segue.core.errors import DataError
+from segue.core.files import parse_json
 
 
 class MixedLabelsError(DataError):
@@ -42,7 +42,7 @@ def mask_labels(folder: Path) -> dict[int, str]:
 
 def _told(path: Path) -> dict[int, str]:
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        labels = parse_json(path.read_text(encoding="utf-8"))["labels"]
         return {int(number): str(name) for number, name in labels.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -26,7 +26,7 @@ from starlette.routing import Route
 import segue
 from segue.catalogue import VERDICTS, Verdict, read_verdicts, write_verdicts
 from segue.core.errors import SegueError
-from segue.core.files import jsonable
+from segue.core.files import jsonable, parse_json
 from segue.view.colours import label_colours
 from segue.view.facts import read_facts
 from segue.view.room.describing import described
@@ -244,7 +244,7 @@ async def _body(request: Request) -> dict[str, Any]:
         if len(content) > _LONGEST_BODY:
             raise HTTPException(413, "a verdict is short")
     try:
-        body = json.loads(content)
+        body = parse_json(content)
     except (ValueError, RecursionError):
         raise HTTPException(400, "this is no JSON") from None
     if not isinstance(body, dict):

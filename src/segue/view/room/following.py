@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from segue.core.errors import SegueError
+from segue.core.files import parse_json
 from segue.prepare import Budget
 from segue.train import Run, read_events
 
@@ -50,7 +50,7 @@ class Tail:
 def _understood(lines: bytes) -> Iterator[dict[str, Any]]:
     for line in lines.splitlines():
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError:
             continue  # the line that a killed process was writing
         if isinstance(event, dict):

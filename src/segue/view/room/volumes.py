@@ -7,7 +7,6 @@ and a file that only moved is not. Only the user may read it: it holds what the 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from segue.core.errors import DataError, MachineError
-from segue.core.files import atomic_path, content_key, known_digest, write_json
+from segue.core.files import atomic_path, content_key, known_digest, parse_json, write_json
 from segue.images import read_header, suffix_of, write
 from segue.view.colours import colour_bytes
 from segue.view.levels import MOST_VOXELS, ONCE, Factors, coarser, factors_for
@@ -86,7 +85,7 @@ class VolumeCache:
         with lock:
             kept = self.folder / key / "volume.json"
             if kept.exists():
-                found = self._found(sheet, key, json.loads(kept.read_text(encoding="utf-8")))
+                found = self._found(sheet, key, parse_json(kept.read_text(encoding="utf-8")))
                 if found is not None:
                     os.utime(kept)  # what is looked at stays longest
                     return found
@@ -159,7 +158,7 @@ class VolumeCache:
             "unit": volume.unit,
         }
         write_json(folder / "volume.json", told)
-        found = self._found(sheet, key, json.loads((folder / "volume.json").read_text(encoding="utf-8")))
+        found = self._found(sheet, key, parse_json((folder / "volume.json").read_text(encoding="utf-8")))
         if found is None:
             raise DataError("this volume vanished while it was read", where=sheet.name, remedy="open the case again")
         return found

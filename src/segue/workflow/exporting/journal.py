@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segue.core.errors import MachineError, UsageError
-from segue.core.files import storage_fault, write_text
+from segue.core.files import parse_json, storage_fault, write_text
 
 JOURNAL = ".segue-export.jsonl"
 _FORM = 1
@@ -167,7 +167,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(line)
+        content = parse_json(line)
     except ValueError:
         return None
     whole = isinstance(content, dict) and (
