@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,18 +65,22 @@ def _look_at_image(task: tuple[Path, str]) -> _Looked:
 
 def look_at_series(series: Sequence[Series], folder: Path) -> tuple[list[Finding], list[Compared]]:
     """Can each DICOM series be read as one volume or several, and if not, why? Then those of a kind together."""
-    looked = [_look_at_series(one, name) for one, name in zip(series, _names(series, folder), strict=True)]
+    looked = [_look_at_series(one, name) for one, name in zip(series, _names(series), strict=True)]
     return _compared(looked, folder, {})
 
 
-def _names(series: Sequence[Series], folder: Path) -> list[str]:
-    """What each is called; where two are called the same, with the place of its files, which tells them apart."""
+def _names(series: Sequence[Series]) -> list[str]:
+    """What each is called; those that are called the same are numbered in the order of their files.
+
+    No folder stands in it: people call their folders by their patients.
+    """
     called = [f"{one.called} ({one.frames} image{'s' if one.frames != 1 else ''})" for one in series]
-    times = Counter(called)
-    places = [one.files[0] if len(one.files) == 1 else one.files[0].parent for one in series]
+    numbers: dict[str, list[int]] = {}
+    for place in sorted(range(len(series)), key=lambda place: series[place].files[0]):
+        numbers.setdefault(called[place], []).append(place)
     return [
-        name if times[name] == 1 else f"{name} in {os.path.relpath(place, folder)}"
-        for name, place in zip(called, places, strict=True)
+        name if len(numbers[name]) == 1 else f"{name}, {numbers[name].index(place) + 1} of {len(numbers[name])}"
+        for place, name in enumerate(called)
     ]
 
 
