@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from segue.catalogue import patterns
@@ -340,5 +340,5 @@ def restriction(pattern: str, cases: Sequence[str], unwanted: Iterable[str]) -> 
     return ""
 
 
-def _first(names: Sequence[str], fits: object) -> str | None:
-    return next((name for name in names if fits(name)), None)  # type: ignore[operator]
+def _first(names: Sequence[str], fits: Callable[[str], object]) -> str | None:
+    return next((name for name in names if fits(name)), None)
